@@ -1,0 +1,161 @@
+"""Where pretrained weights come from, and the promise that a run never starts from random ones by accident.
+
+Four kinds of source: a package that ships the file (offline), an official address, the Hugging Face hub (timm), or a path
+the user gives. `find_weights` returns a file on this machine or raises `WeightsError` before anything trains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import urllib.parse
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# An interrupted or refused download says so in seconds; torch.hub itself would wait for the system's default.
+REMEDY = (
+    "Either put the file there by hand (copy it from a machine with network), pass its path as `pretrained=/path/to/file`, "
+    "or train from random weights on purpose with `pretrained=none`."
+)
+
+
+class WeightsError(Exception):
+    """Pretrained weights cannot be had, are damaged, or belong to another model."""
+
+
+@dataclass(frozen=True)
+class Url:
+    """A file at an official address. `sha256` may be a prefix (torchvision writes the first eight digits into the name)."""
+
+    address: str
+    sha256: str = ""
+
+    def fetch(self) -> Path:
+        """The cached file, downloaded when missing; its checksum is compared every time."""
+        path = cache_folder() / Path(urllib.parse.urlparse(self.address).path).name
+        if not path.exists():
+            download(self.address, path)
+        verify_checksum(path, self.sha256)
+        return path
+
+
+@dataclass(frozen=True)
+class Package:
+    """A weight file that an installed package carries."""
+
+    module: str
+    pattern: str = "**/*.pth"
+
+    def fetch(self) -> Path:
+        """The file inside the package. Raises WeightsError when the package is missing or has no such file."""
+        spec = find_spec(self.module)
+        folders = list(spec.submodule_search_locations or []) if spec else []
+        files = sorted(file for folder in folders for file in Path(folder).glob(self.pattern))
+        if len(files) != 1:
+            raise WeightsError(f"the package {self.module} should carry one weight file and has {len(files)}: run `make setup`")
+        return files[0]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The weights that timm publishes for a model."""
+
+    timm_name: str
+
+    def fetch(self) -> Path:
+        """The file in the Hugging Face cache (or torch's, for models with a plain address), downloaded when missing."""
+        import timm
+        from huggingface_hub import hf_hub_download
+
+        source = timm.models.get_pretrained_cfg(self.timm_name)
+        if source is None or not (source.hf_hub_id or source.url):
+            raise WeightsError(f"timm publishes no weights for {self.timm_name}. {REMEDY}")
+        if not source.hf_hub_id:
+            return Url(source.url).fetch()
+        try:
+            return Path(hf_hub_download(source.hf_hub_id, "model.safetensors"))
+        except Exception as error:  # the hub raises many kinds; each means the same for the user
+            raise WeightsError(
+                f"the weights of {self.timm_name} are not in the local cache and {source.hf_hub_id} cannot be reached "
+                f"({type(error).__name__}). {REMEDY}"
+            ) from error
+
+
+Source = Url | Package | Hub
+
+
+def find_weights(pretrained: str, source: Source) -> Path | None:
+    """The weight file for `pretrained`: `imagenet` (the backbone's own source), `none`, or a path.
+
+    Returns None only when the user asked for `none`. Raises WeightsError otherwise, before training.
+    """
+    if pretrained == "none":
+        return None
+    if pretrained == "imagenet":
+        return source.fetch()
+    path = Path(pretrained).expanduser()
+    if not path.is_file():
+        raise WeightsError(f"pretrained={pretrained}: no such file. Allowed: imagenet, none, or the path of a weight file")
+    return path
+
+
+def cache_folder() -> Path:
+    """torch's own cache of checkpoints, so that files other tools have fetched are found (`$TORCH_HOME` moves it)."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def download(address: str, path: Path) -> None:
+    """Fetch into a temporary name, then rename; the sha256 is kept beside the file to notice later damage."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        torch.hub.download_url_to_file(address, str(partial))
+        path.with_name(path.name + ".sha256").write_text(sha256(partial))
+        os.replace(partial, path)
+    except OSError as error:  # URLError and HTTPError are OSErrors
+        raise WeightsError(f"{path} is not there and {address} cannot be downloaded ({error}). {REMEDY}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def verify_checksum(path: Path, expected: str) -> None:
+    """Compare with the published checksum, else with the one noted at the download. Raises WeightsError on damage."""
+    noted = path.with_name(path.name + ".sha256")
+    expected = expected or (noted.read_text().strip() if noted.exists() else "")
+    found = sha256(path)
+    if not found.startswith(expected):
+        raise WeightsError(
+            f"{path} is damaged: its sha256 begins {found[:16]}, expected {expected[:16]}. Delete the file and run again"
+        )
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file's contents."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a weight file (.safetensors, or a torch file read without running code), out of any wrapper.
+
+    Raises WeightsError when the file cannot be read or holds no tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = re.sub(r"\s+", " ", str(error))[:200]
+        raise WeightsError(f"{path} cannot be read as weights ({type(error).__name__}: {reason})") from error
+    for wrapper in ("state_dict", "model"):
+        content = content.get(wrapper, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not any(isinstance(value, torch.Tensor) for value in content.values()):
+        raise WeightsError(f"{path} holds no tensors by name")
+    return content

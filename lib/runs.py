@@ -1,0 +1,194 @@
+"""The run folder: one training, one folder, and the only thing that later rooms read.
+
+    outputs/runs/<detector>-<backbone>-<8 hex>/
+        run.json  config.py  log.jsonl  checkpoints/  predictions.json  metrics.json  figures/  2_train.ipynb  2_train.html
+
+The eight hex digits are a hash of the parameters and of the data, so the same question always lands in the same folder: a
+finished run is found again and never overwritten, a broken one is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+# Where a run is made does not change what it is: these parameters are recorded, but are no part of its name.
+NOT_IDENTITY = ("device", "tracker")
+
+
+class RunError(Exception):
+    """A run folder cannot be used; the message says which, why and what to do."""
+
+
+def outputs_root() -> Path:
+    """The folder of everything that is made: `$WORKBOOK_OUTPUTS`, or `outputs/` beside `lib/`."""
+    return Path(os.environ.get("WORKBOOK_OUTPUTS") or Path(__file__).resolve().parents[1] / "outputs")
+
+
+def runs_root() -> Path:
+    """The folder that holds one folder a run."""
+    return outputs_root() / "runs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. Every property reads the file anew, so a running run can be watched."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """`run.json`: parameters, status, versions, hardware, data, times."""
+        return read_json(self.folder / "run.json")
+
+    @property
+    def status(self) -> str:
+        """`running`, `done` or `failed`. A `running` run that no process owns was broken off."""
+        return str(self.record["status"])
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "last.pth"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "best.pth"
+
+    def log(self) -> pd.DataFrame:
+        """`log.jsonl` as a table: one row a logged step, column `mode` is `train` or `val`; empty before the first line."""
+        path = self.folder / "log.jsonl"
+        return pd.DataFrame(read_log(path) if path.exists() else [])
+
+    def metrics(self) -> dict[str, Any]:
+        """`metrics.json`: the figures of the best epoch. Raises RunError while the run has none."""
+        return read_json(self.folder / "metrics.json")
+
+    def update(self, **values: Any) -> None:
+        """Write these keys into `run.json`, keeping the others."""
+        write_json(self.folder / "run.json", {**self.record, **values})
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the run while it trains; a second process is refused, and a killed one lets go by itself."""
+        lock = FileLock(self.folder / ".owner.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.folder} is being trained by another process right now: wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def run_name(parameters: Mapping[str, Any], data_hash: str) -> str:
+    """`<detector>-<backbone>-<8 hex>`: the name says what was asked, the digits make it unique.
+
+    Any value that changes the result changes the digits; a `/` of a timm name becomes `_`.
+    """
+    asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY}
+    digest = hashlib.sha256(json.dumps([asked, data_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return f"{parameters['detector']}-{parameters['backbone']}-{digest}".replace("/", "_")
+
+
+def create_run(parameters: Mapping[str, Any], data_hash: str) -> Run:
+    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` is kept."""
+    run = Run(runs_root() / run_name(parameters, data_hash))
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if not (run.folder / "run.json").exists():
+            started = now()
+            write_json(run.folder / "run.json", {
+                "name": run.name, "parameters": dict(parameters), "status": "running", "error": None,
+                "started": started, "finished": None,
+            })
+    except OSError as error:
+        raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. "
+                       "Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder") from error
+    return run
+
+
+def open_run(name: str | Path) -> Run:
+    """The run of this name (or at this path). Raises RunError that lists the runs there are."""
+    for folder in (runs_root() / name, Path(name)):
+        if (folder / "run.json").is_file():
+            return Run(folder)
+    known = "\n  ".join(run.name for run in list_runs()) or "none yet: make one with `workbook run --backbone tf_efficientnet_lite0`"
+    raise RunError(f"no run '{name}' in {runs_root()}. There are:\n  {known}")
+
+
+def list_runs() -> list[Run]:
+    """All runs under `outputs/runs`, oldest first."""
+    runs = [Run(path.parent) for path in runs_root().glob("*/run.json")]
+    return sorted(runs, key=lambda run: (str(run.record.get("started")), run.name))
+
+
+def now() -> str:
+    """The time of now, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`. Raises RunError that names the file when it is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: the run is not finished, or its folder was changed by hand") from None
+    except ValueError as error:
+        raise RunError(f"{path} is not valid JSON ({error}): restore it, or delete the run folder and train again") from None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The objects of a `log.jsonl`. A last line cut off by a kill is left out; any other broken line raises RunError."""
+    lines = path.read_text().splitlines(keepends=True)
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise RunError(f"{path}, line {number} is not valid JSON: restore it, or delete the run folder") from None
+    return rows
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON; readers see the old file or the new one, never half of it. NaN becomes null."""
+    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to a temporary name in the same folder, flush it to the disk, then rename."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def finite(value: Any) -> Any:
+    """The same value with every NaN and infinity as None: JSON has neither, and a blank says "no figure" honestly."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

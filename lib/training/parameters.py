@@ -1,0 +1,132 @@
+"""The parameters of a run, the same for papermill, the notebook and the command; checked all at once, before anything starts."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from lib.data.coco import parse_image_size
+from lib.models.backbones import find_backbone
+from lib.models.config import parse_overrides
+from lib.models.detectors import find_detector
+from lib.models.recipes import find_recipe
+from lib.training.trackers import TRACKERS
+
+
+class ParameterError(ValueError):
+    """One or more parameters are not allowed; the message lists every one with what is allowed."""
+
+
+class Parameters(BaseModel):
+    """What may be asked of a run. The defaults are those of `2_train.ipynb` (a test compares them)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+    dataset: str = Field("tree_crowns", description="a folder of data/, or the embedded tree_crowns", min_length=1)
+    detector: str = Field("faster_rcnn", description="faster_rcnn, vfnet, detr, retinanet, cascade_rcnn, deformable_detr")
+    backbone: str = Field("resnet50", description="resnet50, swin_t, pvtv2_b0 ... pvtv2_b5, tf_efficientnet_lite0, timm/<name>")
+    recipe: str = Field("official", description="official, seed or finetune")
+    pretrained: str = Field("imagenet", description="imagenet, none, or the path of a weight file for the backbone")
+    load_from: str = Field("", description="a whole detector's checkpoint to start from, e.g. COCO weights")
+    epochs: int = Field(12, ge=1, le=10_000, description="passes over the training images")
+    image_size: Annotated[tuple[int, int], BeforeValidator(parse_image_size)] = Field(
+        (1024, 1024), description="pixels an image is scaled into, ratio kept: 1024, or 1333x800"
+    )
+    batch_size: int = Field(2, ge=1, le=1024, description="images a step")
+    seed: int = Field(0, ge=0, lt=2**31, description="for weights, order, flips and sampling")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
+    tracker: str = Field("none", description=", ".join(TRACKERS))
+    overrides: str = Field("", description="mmcv-style changes: 'key.key=value key=value'")
+
+    @field_validator("detector")
+    @classmethod
+    def _detector(cls, value: str) -> str:
+        return find_detector(value).key
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone(cls, value: str) -> str:
+        return find_backbone(value).key
+
+    @field_validator("recipe")
+    @classmethod
+    def _recipe(cls, value: str) -> str:
+        return find_recipe(value).key
+
+    @field_validator("tracker")
+    @classmethod
+    def _tracker(cls, value: str) -> str:
+        if value not in TRACKERS:
+            raise ValueError(f"unknown tracker '{value}'. Known: {', '.join(TRACKERS)}")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if value not in ("auto", "cpu", "cuda") and not value.removeprefix("cuda:").isdigit():
+            raise ValueError(f"unknown device '{value}'. Known: auto, cpu, cuda, cuda:<number>")
+        return value
+
+    @field_validator("overrides")
+    @classmethod
+    def _overrides(cls, value: str) -> str:
+        parse_overrides(value)
+        return " ".join(sorted(value.split()))  # the same changes in another order are the same run
+
+
+def check_parameters(values: Mapping[str, Any]) -> Parameters:
+    """The checked parameters. Raises ParameterError naming every unknown name and impossible value at once."""
+    try:
+        return Parameters(**values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+    raise ParameterError("these parameters cannot be used:\n" + "\n".join(f"  - {line}" for line in lines)) from None
+
+
+def _explain(problem: Any) -> str:
+    name, got = ".".join(str(part) for part in problem["loc"][:1]), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"{name}: no such parameter. Allowed: {', '.join(Parameters.model_fields)}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{name} = {got!r}: {reason}. Meant for: {Parameters.model_fields[name].description}"
+
+
+def notebook_parameters(namespace: Mapping[str, Any]) -> Parameters:
+    """The parameters of the notebook that calls this with `globals()`.
+
+    papermill runs a notebook even when it is given a name that the notebook does not have, and only warns. So the names are read
+    from its parameters cell, which it always opens with `# Parameters`, and an unknown one is refused here.
+    """
+    known = {name: namespace[name] for name in Parameters.model_fields if name in namespace}
+    return check_parameters({**injected(namespace.get("In", [])), **known})
+
+
+def injected(cells: list[str]) -> dict[str, Any]:
+    """Names and values assigned in papermill's parameters cells. `cells` are the sources IPython has run (`In`)."""
+    found: dict[str, Any] = {}
+    for source in cells:
+        if source.startswith("# Parameters\n"):
+            for statement in ast.parse(source).body:
+                if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                    found[statement.targets[0].id] = ast.unparse(statement.value)
+    return found
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` takes a GPU when mmcv's ops were built for it, else the CPU. Raises ParameterError when a GPU is asked for in vain."""
+    from mmcv.ops import get_compiling_cuda_version
+
+    usable = torch.cuda.is_available() and get_compiling_cuda_version() != "not available"
+    if device == "auto":
+        return torch.device("cuda:0" if usable else "cpu")
+    if device != "cpu" and not usable:
+        reason = "mmcv-full was built without CUDA" if torch.cuda.is_available() else "torch sees no GPU"
+        raise ParameterError(f"device={device}: {reason}. Use device=cpu, or run `make setup` again where nvcc and the GPU are")
+    chosen = torch.device(device)
+    if chosen.index is not None and chosen.index >= torch.cuda.device_count():
+        raise ParameterError(f"device={device}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
+    return chosen

@@ -1,0 +1,90 @@
+"""Validation in one pass: each image's features are extracted once and give both its detections and its losses.
+
+Stock mmdet gives two halves that do not fit: an evaluation hook (test pipeline, no losses) and a `val` workflow (losses, but
+on the augmented train pipeline, from a second pass).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.parallel import collate, scatter
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lib.data.mmdet_dataset import OrderedCocoDataset
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module, dataset: OrderedCocoDataset, device: torch.device, seed: int = 0, progress: str = "validating"
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Detections as COCO results (bbox xywh, pixels of the original image) and each loss averaged over the images.
+
+    Images go one by one, as mmdet tests them, so that padding to a batch moves no figure. The sampling of RoIs inside the losses
+    is seeded by image: the same weights always give the same losses.
+    """
+    model.eval()
+    detections: list[dict[str, Any]] = []
+    totals: dict[str, float] = defaultdict(float)
+    for index in tqdm(range(len(dataset)), desc=progress, unit="image", leave=False, dynamic_ncols=True):
+        batch = to_device(collate([dataset.with_truth(index)], samples_per_gpu=1), device)
+        with cached_features(model, batch["img"]), torch.random.fork_rng():
+            torch.manual_seed(seed * 1_000_003 + index)
+            for name, value in losses(model, batch).items():
+                totals[name] += value
+            boxes_by_class = model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0]
+        detections += as_coco(boxes_by_class, dataset.img_ids[index], dataset.cat_ids)
+    return detections, {name: total / len(dataset) for name, total in totals.items()}
+
+
+def losses(model: nn.Module, batch: dict[str, Any]) -> dict[str, float]:
+    """The detector's own losses and accuracies of a batch, and their sum `loss`, with every norm and dropout in eval mode.
+
+    Some heads compute less in eval mode (VFNetHead returns two of the three outputs that its loss needs: mmdet 2.28,
+    dense_heads/vfnet_head.py), so the heads alone are switched to training mode, not the layers inside them.
+    """
+    heads = [m for m in (getattr(model, name, None) for name in ("rpn_head", "roi_head", "bbox_head")) if m is not None]
+    try:
+        for head in heads:
+            head.training = True
+        _, log_vars = model._parse_losses(model.forward_train(**batch))
+    finally:
+        for head in heads:
+            head.training = False
+    return dict(log_vars)
+
+
+@contextlib.contextmanager
+def cached_features(model: nn.Module, images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Inside, `model.extract_feat` gives the features of `images` [batch, 3, h, w], computed once, to whoever asks."""
+    features = model.extract_feat(images)
+    model.extract_feat = lambda _: features
+    try:
+        yield features
+    finally:
+        del model.extract_feat  # the method of the class shows again
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A collated batch out of mmcv's containers: tensors on `device`, metas as plain dicts."""
+    return scatter(batch, [-1 if device.type == "cpu" else device.index or 0])[0]
+
+
+def as_coco(boxes_by_class: list[np.ndarray], image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
+    """mmdet's list of [n, 5] arrays (x1, y1, x2, y2, score; one a class) as COCO results."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_id,
+            "bbox": [float(x1), float(y1), float(x2) - float(x1), float(y2) - float(y1)],
+            "score": float(score),
+        }
+        for category_id, boxes_xyxy in zip(category_ids, boxes_by_class, strict=True)
+        for x1, y1, x2, y2, score in boxes_xyxy
+    ]
