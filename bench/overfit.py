@@ -26,7 +26,7 @@ from lib.training.job import Job
 from lib.training.parameters import Parameters, pick_device
 from lib.training.train import train
 
-TILES, REPEATS, IMAGE_SIZE, BATCH = 8, 16, 256, 4
+TILES, REPEATS, IMAGE_SIZE, BATCH = 8, 16, 192, 4
 # how many epochs of TILES x REPEATS images; a transformer that starts from random numbers needs the longest
 EPOCHS = {"faster_rcnn": 4, "vfnet": 4, "detr": 16}
 
@@ -62,6 +62,7 @@ def overfit(key: str, dataset: Dataset) -> dict[str, float]:
         dataset=dataset, detector=detector, backbone=backbone, image_size=asked.image_size, batch_size=BATCH, epochs=asked.epochs,
         plan=find_recipe(asked.recipe).plan(Setting(detector, backbone, BATCH, asked.epochs, steps * asked.epochs)),
         seed=asked.seed, weights=find_weights("imagenet", backbone.weights),
+        overrides={"model.train_cfg.rcnn.sampler.num": 128} if key == "faster_rcnn" else {},
     )
     return train(Job(asked, dataset, config, pick_device("auto"), steps, ())).metrics()
 
