@@ -1,10 +1,11 @@
-"""COCO's matching of detections with the truth, done once and kept: what every resample, and every size, is counted from.
+"""COCO's matching of detections with the truth, done once and kept for every resample and size.
 
-The rules are pycocotools'. In an image and class the 100 detections of the highest scores are taken in falling order; each
-takes the free truth of the highest IoU that is at least the threshold, the later one of two equal; a truth outside the area
-range is taken only when no other is left, and the detection is then ignored; a crowd excuses any number. A detection without
-truth is false, unless its own area is outside the range: then it is ignored too. All thresholds and area ranges are matched
-side by side: the n-th detections of all images and classes are one step, so there are at most 100.
+The rules are pycocotools'. In an image and class the 100 detections of the highest scores are taken in falling order;
+each takes the free truth of the highest IoU that is at least the threshold, the later one of two equal; a truth
+outside the area range is taken only when no other is left, and the detection is then ignored; a crowd excuses any
+number. A detection without truth is false, unless its own area is outside the range: then it is ignored too. All
+thresholds and area ranges are matched side by side: the n-th detections of all images and classes are one step, so
+there are at most 100.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ PAIRS_AT_ONCE = 2_000_000  # truth-detection pairs whose IoU is computed in one 
 class Matches:
     """Which detection takes which truth, at 10 IoUs and in every area range.
 
-    The detections are those that count (100 of a class in an image), in pycocotools' order: by class, then falling score,
-    then image, then as they were given. `candidates` are those of them that took a truth at any threshold.
+    The detections are those that count (100 of a class in an image), in pycocotools' order: by class, then falling
+    score, then image, then as they were given. `candidates` are those of them that took a truth at any threshold.
     """
 
     images: tuple[Any, ...]  # ids, rising: the order of the images in every weight
@@ -76,8 +77,8 @@ def match(
 ) -> Matches:
     """Match detections with the truth as pycocotools does, at IoU .50, .55 … .95, over all areas and in each range.
 
-    truth, detections: as `coco_metrics.evaluate` takes them. area_ranges: name → lowest and highest area in pixels², both
-    inside; `all` is added. Raises ValueError where `evaluate` does, and when a range is not one.
+    truth, detections: as `coco_metrics.evaluate` takes them. area_ranges: name → lowest and highest area in pixels²,
+    both inside; `all` is added. Raises ValueError where `evaluate` does, and when a range is not one.
     """
     areas = _checked(area_ranges)
     boxes_truth = _only_boxes(json.loads(truth.read_text()) if isinstance(truth, Path) else truth)
