@@ -106,7 +106,7 @@ def test_every_class_iou_and_custom_size_equals_pycocotools() -> None:
         expected = np.where(expected < 0, ABSENT, expected)
         assert got == pytest.approx(expected, abs=EXACT, rel=0, nan_ok=True), f"seed {seed}"
         for place, name in enumerate(matches.areas):
-            assert matches.count(name) == sum(
+            assert matches.count(name).sum() == sum(
                 int((~np.array(e["gtIgnore"], bool)).sum())
                 for e in engine.evalImgs if e and e["aRng"] == engine.params.areaRng[place]
             )
@@ -160,7 +160,8 @@ def test_weights_are_drawn_with_repeats_evenly_and_from_the_seed() -> None:
     weights = resample_weights(50, 2_000, seed=1)
     assert weights.shape == (2_000, 50) and (weights.sum(axis=1) == 50).all()
     assert np.abs(weights.mean(axis=0) - 1).max() < 0.12 and weights.var() == pytest.approx(49 / 50, abs=0.02)
-    assert (weights == resample_weights(50, 2_000, seed=1)).all() and (weights != resample_weights(50, 2_000, seed=2)).any()
+    assert (weights == resample_weights(50, 2_000, seed=1)).all()
+    assert (weights != resample_weights(50, 2_000, seed=2)).any()
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
@@ -231,12 +232,22 @@ def test_a_bucket_too_small_or_too_vague_is_undetermined() -> None:
     assert large.value is None and large.undetermined and large.words() == "no objects"
     rng = np.random.default_rng(0)
     drawn = rng.normal(0.3, 0.1, 1001)
-    vague = Figure(np.r_[0.3, drawn], objects=12, images=12).interval()
+    vague = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
     assert vague.undetermined and vague.words().startswith("undetermined, too wide: 0.300 (95%: ")
-    sharp = Figure(np.r_[0.3, 0.3 + (drawn - 0.3) / 10], objects=12, images=12).interval()
+    drawn = 0.3 + (drawn - 0.3) / 10
+    sharp = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
     expected = f"0.300 (95%: {sharp.low:.3f} to {sharp.high:.3f}), 12 objects in 12 images"
     assert not sharp.undetermined and sharp.words() == expected
     assert dataclasses.asdict(sharp)["images"] == 12
+
+
+def test_a_class_in_few_images_makes_the_mean_less_certain() -> None:
+    rng = np.random.default_rng(0)
+    steady, wild = np.full(2001, 0.3), np.r_[0.3, rng.normal(0.3, 0.02, 2000)]
+    both = np.stack([steady, wild], axis=1)
+    by_few, by_many = (Figure(both, np.array(n), 500, 100).interval() for n in ([100, 4], [4, 100]))
+    assert 1.4 < width(by_few) / width(by_many) < 2  # Student's t of 3 degrees of freedom, not of 99, cut at its extremes
+    assert width(by_many) == pytest.approx(2 * 1.984 * 0.01, rel=0.1)
 
 
 def test_resamples_without_the_object_are_left_out() -> None:

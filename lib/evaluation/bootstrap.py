@@ -1,21 +1,21 @@
 """How far a precision may be trusted: intervals from drawing the images again, for one detector and for two.
 
 Images are drawn with repeats, because objects of one image share its light, its scene and its labeller; 1,000 times;
-and two detectors on the same images are given the same draws, so that what is easy or hard for both cancels in their
+and two detectors on the same images are given the same draws, so that what is hard for both cancels in their
 difference.
 
-The interval is the bootstrap's percentiles, twice corrected. They are moved by twice the bootstrap's bias, once
-because resamples score higher than the data they are drawn from (repeats make a smoother ranking), and once because
-the data, in the same way, score higher than all the images there could be. And they are set wider apart as Student's
-t is wider than the normal, for the images that hold such objects, which matters below 50 (Hesterberg 2015, "expanded
-percentiles"). Of the intervals tried (percentile, basic, BC, BCa, normal on three scales) its coverage was nearest to
-95%: `bench/coverage.py`.
+The interval is the bootstrap's percentiles, twice corrected. They are moved by twice the bootstrap's bias: once
+because resamples score higher than the data they are drawn from (few finds make a high curve), and once because the
+data, in the same way, score higher than all the images there could be. And they are set wider apart, as Student's t
+is wider than the normal (Hesterberg 2015, "expanded percentiles"), by the images that hold such objects; of a mean
+over classes, by those of the classes that vary most (Satterthwaite 1946). `bench/coverage.py` states how often such
+an interval holds the truth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from lib.evaluation.matching import COCO_SIZES, Matches, match
-from lib.evaluation.resampling import average_precision, resample_weights, summarize
+from lib.evaluation.resampling import average_precision, figures_by_class, mean_of_known, resample_weights
 
 RESAMPLES, SEED, LEVEL = 1_000, 0, 0.95
 # Below ten images with such objects, the interval holds the truth too seldom (9 of 10 times: `bench/coverage.py`).
@@ -67,27 +67,33 @@ class Interval:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the data set itself, first, and of its resamples: [1 + resamples], NaN where there is no truth."""
+    """One figure of the data set itself, first, and of its resamples: the mean over the classes that have truth."""
 
-    values: np.ndarray
+    by_class: np.ndarray  # [1 + resamples, classes], NaN where there is no truth
+    class_images: np.ndarray  # [classes], images that hold an object that counts
     objects: int
-    images: int
+    images: int  # that hold an object of any of the classes
     is_difference: bool = False
 
+    @property
+    def values(self) -> np.ndarray:
+        """[1 + resamples], NaN where there is no truth."""
+        return mean_of_known(self.by_class)
+
     def minus(self, other: Figure) -> Figure:
-        return Figure(self.values - other.values, self.objects, self.images, is_difference=True)
+        return replace(self, by_class=self.by_class - other.by_class, is_difference=True)
 
     def interval(self, level: float = LEVEL) -> Interval:
         """Resamples without any such object say nothing and are left out. Raises ValueError for a wrong level."""
         if not 0 < level < 1:
             raise ValueError(f"the level of an interval lies between 0 and 1 (.95 is usual), but is {level}")
-        value, drawn = float(self.values[0]), self.values[1:][~np.isnan(self.values[1:])]
+        value, drawn = float(self.values[0]), self.values[1:]
+        drawn = drawn[~np.isnan(drawn)]
         if np.isnan(value) or not len(drawn):
             return Interval(None, None, None, self.objects, self.images, True, self.is_difference, level)
-        tails = np.array([(1 - level) / 2, (1 + level) / 2])
-        freedom = max(self.images, 2) - 1
-        wider = ndtr(np.sqrt((freedom + 1) / freedom) * stdtrit(freedom, tails))
-        low, high = np.quantile(drawn, wider) - 2 * (drawn.mean() - value)
+        freedom = self._freedom()
+        wider = np.sqrt((freedom + 1) / freedom) * stdtrit(freedom, [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(drawn, ndtr(wider)) - 2 * (drawn.mean() - value)
         if not self.is_difference and np.allclose(drawn, value, rtol=0, atol=1e-12):
             low, high = self._never_seen_otherwise(value, level)
         least = -1 if self.is_difference else 0
@@ -95,6 +101,15 @@ class Figure:
         vague = low <= 0 <= high if self.is_difference else high - low > max(USEFUL_WIDTH, USEFUL_SHARE * value)
         undetermined = vague or self.images < FEWEST_IMAGES
         return Interval(value, low, high, self.objects, self.images, bool(undetermined), self.is_difference, level)
+
+    def _freedom(self) -> float:
+        """Satterthwaite's degrees of freedom, from 1 to images - 1: those of a sum whose parts vary unequally."""
+        known = self.class_images > 0
+        variance = np.ma.masked_invalid(self.by_class[1:, known]).var(axis=0).filled(0)
+        freedom, most = np.maximum(self.class_images[known] - 1, 1), max(self.images - 1, 1)
+        if not variance.any():
+            return most
+        return float(np.clip(variance.sum() ** 2 / (variance**2 / freedom).sum(), 1, most))
 
     def _never_seen_otherwise(self, value: float, level: float) -> tuple[float, float]:
         """When every resample says the same, such as 0, the bootstrap sees no doubt. The rule of three does.
@@ -148,17 +163,17 @@ def bootstrap(matches: Matches, resamples: int = RESAMPLES, seed: int = SEED) ->
     drawn = resample_weights(len(matches.images), resamples, seed)
     precision = average_precision(matches, np.concatenate([np.ones_like(drawn[:1]), drawn]))
     area_of = {f"bbox_mAP_{name}": name for name in matches.areas}
-    return Samples(
-        matches.images, seed,
-        {
-            name: Figure(values, matches.count(area_of.get(name, "all")), matches.images_with(area_of.get(name, "all")))
-            for name, values in summarize(precision, matches).items()
-        },
-        {
-            name: Figure(precision[:, :, 0, place].mean(axis=1), *_of_class(matches, place))
-            for place, name in enumerate(matches.classes)
-        },
-    )
+    figures = {}
+    for name, by_class in figures_by_class(precision, matches).items():
+        area = area_of.get(name, "all")
+        images = matches.images_with(area)
+        figures[name] = Figure(by_class, images[:-1], int(matches.count(area).sum()), int(images[-1]))
+    whole, objects = figures["bbox_mAP"], matches.count("all")
+    per_class = {
+        name: Figure(whole.by_class[:, [c]], whole.class_images[[c]], int(objects[c]), int(whole.class_images[c]))
+        for c, name in enumerate(matches.classes)
+    }
+    return Samples(matches.images, seed, figures, per_class)
 
 
 def intervals(
@@ -220,16 +235,10 @@ def _origin(samples: Samples) -> dict[str, Any]:
     """What must agree for two to be paired, in words that name a difference."""
     return {
         "seed": samples.seed,
-        "resamples": len(samples.figures["bbox_mAP"].values) - 1,
+        "resamples": len(samples.figures["bbox_mAP"].by_class) - 1,
         "figures": ", ".join([*samples.figures, *samples.per_class]),
         "objects of each": ", ".join(str(f.objects) for f in [*samples.figures.values(), *samples.per_class.values()]),
     }
-
-
-def _of_class(matches: Matches, place: int) -> tuple[int, int]:
-    """How many truths of the class count, and in how many images."""
-    own = matches.truth_counts[:, 0] & (matches.truth_class == place)
-    return int(own.sum()), len(np.unique(matches.truth_image[own]))
 
 
 def _counted(count: int, noun: str) -> str:

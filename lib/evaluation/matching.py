@@ -55,13 +55,16 @@ class Matches:
         counts = self.truth_counts[self.taken_truth, np.arange(len(self.areas))]
         return (self.taken_truth >= 0) & counts
 
-    def count(self, area: str) -> int:
-        """How many truths count in this area range."""
-        return int(self.truth_counts[:, list(self.areas).index(area)].sum())
+    def count(self, area: str) -> np.ndarray:
+        """[classes]: how many truths count in this area range."""
+        counts = self.truth_counts[:, list(self.areas).index(area)]
+        return np.bincount(self.truth_class[counts], minlength=len(self.classes))
 
-    def images_with(self, area: str) -> int:
-        """How many images hold a truth that counts in this area range."""
-        return len(np.unique(self.truth_image[self.truth_counts[:, list(self.areas).index(area)]]))
+    def images_with(self, area: str) -> np.ndarray:
+        """[classes + 1]: how many images hold a truth that counts in this range: of each class, and last of any."""
+        counts = self.truth_counts[:, list(self.areas).index(area)]
+        pairs = np.unique(np.stack([self.truth_class[counts], self.truth_image[counts]]), axis=1)
+        return np.append(np.bincount(pairs[0], minlength=len(self.classes)), len(np.unique(pairs[1])))
 
 
 @dataclass(frozen=True)

@@ -200,16 +200,21 @@ def summarize(precision: np.ndarray, matches: Matches) -> dict[str, np.ndarray]:
 
     `bbox_mAP`, `bbox_mAP_50`, `bbox_mAP_75`, and `bbox_mAP_<name>` for each area range: `_s`, `_m`, `_l` by default.
     """
+    return {name: mean_of_known(by_class) for name, by_class in figures_by_class(precision, matches).items()}
+
+
+def figures_by_class(precision: np.ndarray, matches: Matches) -> dict[str, np.ndarray]:
+    """The same figures, of each class alone: name → [resamples, classes], NaN where there is no truth."""
     return {
-        "bbox_mAP": _mean(precision[:, :, 0]),
-        "bbox_mAP_50": _mean(precision[:, :1, 0]),
-        "bbox_mAP_75": _mean(precision[:, 5:6, 0]),
-        **{f"bbox_mAP_{name}": _mean(precision[:, :, place]) for place, name in enumerate(matches.areas) if place},
+        "bbox_mAP": precision[:, :, 0].mean(axis=1),
+        "bbox_mAP_50": precision[:, 0, 0],
+        "bbox_mAP_75": precision[:, 5, 0],
+        **{f"bbox_mAP_{name}": precision[:, :, n].mean(axis=1) for n, name in enumerate(matches.areas) if n},
     }
 
 
-def _mean(precision: np.ndarray) -> np.ndarray:
-    """[resamples, IoUs, classes] → [resamples]: the mean over the classes that have truth."""
-    known = ~np.isnan(precision)
-    total, count = np.where(known, precision, 0).sum(axis=(1, 2)), known.sum(axis=(1, 2))
+def mean_of_known(by_class: np.ndarray) -> np.ndarray:
+    """[resamples, classes] → [resamples]: the mean over the classes that have truth."""
+    known = ~np.isnan(by_class)
+    total, count = np.where(known, by_class, 0).sum(axis=1), known.sum(axis=1)
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
