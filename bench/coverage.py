@@ -1,4 +1,4 @@
-"""How often does the 95% interval hold the truth? `python -m bench.coverage`, about two minutes
+"""How often does the 95% interval hold the truth? `python -m bench.coverage`, two to three minutes
 
 The truth is known because the images are made: endlessly many can be, and the figures of 80,000 stand for all. Small
 data sets are then drawn, two detectors are evaluated on each, and it is counted how often the interval of `bootstrap`
@@ -108,7 +108,8 @@ def main() -> None:
         truth = {name: float(np.mean([part[name].value for part in parts])) for name in parts[0]}
         print(f"{arguments.sets} data sets of each size, {arguments.resamples:,} resamples; the truth is that of "
               f"{PARTS * EVERYTHING:,} images\n")
-        print("| images | figure | truth | 95% interval holds it | median width | undetermined |\n|---|---|---|---|---|---|")
+        print("| images | figure | truth | 95% interval holds it | median width | undetermined |")
+        print("|---|---|---|---|---|---|")
         for images in arguments.images:
             drawn: dict[str, list[Interval]] = defaultdict(list)
             job = partial(one_set, images=images, resamples=arguments.resamples)

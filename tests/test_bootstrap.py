@@ -239,6 +239,14 @@ def test_a_bucket_too_small_or_too_vague_is_undetermined() -> None:
     expected = f"0.300 (95%: {sharp.low:.3f} to {sharp.high:.3f}), 12 objects in 12 images"
     assert not sharp.undetermined and sharp.words() == expected
     assert dataclasses.asdict(sharp)["images"] == 12
+    few = Figure(np.c_[np.r_[0.3, drawn]], np.array([9]), objects=12, images=9).interval()
+    assert few.undetermined and few.words().startswith("undetermined, too few: 0.300 ")
+
+
+def test_the_bias_of_resamples_is_taken_off_twice() -> None:
+    drawn = np.r_[0.3, np.random.default_rng(0).normal(0.32, 0.03, 5001)]  # resamples score .02 higher than the data
+    interval = Figure(np.c_[drawn], np.array([500]), objects=900, images=500).interval()
+    assert interval.value == 0.3 and interval.low + interval.high == pytest.approx(2 * (0.3 - 0.02), abs=0.004)
 
 
 def test_a_class_in_few_images_makes_the_mean_less_certain() -> None:
@@ -246,7 +254,7 @@ def test_a_class_in_few_images_makes_the_mean_less_certain() -> None:
     steady, wild = np.full(2001, 0.3), np.r_[0.3, rng.normal(0.3, 0.02, 2000)]
     both = np.stack([steady, wild], axis=1)
     by_few, by_many = (Figure(both, np.array(n), 500, 100).interval() for n in ([100, 4], [4, 100]))
-    assert 1.4 < width(by_few) / width(by_many) < 2  # Student's t of 3 degrees of freedom, not of 99, cut at its extremes
+    assert 1.4 < width(by_few) / width(by_many) < 2  # Student's t of 3 degrees of freedom, not of 99
     assert width(by_many) == pytest.approx(2 * 1.984 * 0.01, rel=0.1)
 
 
