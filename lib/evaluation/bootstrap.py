@@ -5,11 +5,12 @@ and two detectors on the same images are given the same draws, so that what is h
 difference.
 
 The interval is the bootstrap's percentiles, twice corrected. They are set wider apart, as Student's t is wider than
-the normal (Hesterberg 2015, "expanded percentiles"), by the images that hold such objects; of a mean over classes, by those
-of the classes that vary most (Satterthwaite 1946). And those of a precision are moved by twice the bootstrap's bias: once
-because resamples score higher than the data they are drawn from (few finds make a high curve), and once because the data,
-in the same way, score higher than all the images there could be. In a paired difference both biases cancel.
-`bench/coverage.py` states how often such intervals hold the truth: too seldom for the precision of many rare classes.
+the normal (Hesterberg 2015, "expanded percentiles"), by the images that hold such objects; of a mean over classes,
+by those of the classes that vary most (Satterthwaite 1946). And those of a precision are moved by twice the
+bootstrap's bias: once because resamples score higher than the data they are drawn from (few finds make a high
+curve), and once because the data, in the same way, score higher than all the images there could be. In a paired
+difference both biases cancel. `bench/coverage.py` states how often such intervals hold the truth: too seldom for the
+precision of many rare classes.
 """
 
 from __future__ import annotations
