@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.evaluation.coco_metrics import MAX_DETECTIONS, _only_boxes, _require_known
+from lib.evaluation.coco_metrics import MAX_DETECTIONS, only_boxes, require_known
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RANGE_ALL = (0.0, 1e10)
@@ -84,8 +84,8 @@ def match(
     both inside; `all` is added. Raises ValueError where `evaluate` does, and when a range is not one.
     """
     areas = _checked(area_ranges)
-    boxes_truth = _only_boxes(json.loads(truth.read_text()) if isinstance(truth, Path) else truth)
-    _require_known(boxes_truth, detections)
+    boxes_truth = only_boxes(json.loads(truth.read_text()) if isinstance(truth, Path) else truth)
+    require_known(boxes_truth, detections)
     images = sorted({image["id"] for image in boxes_truth["images"]})
     names = {category["id"]: category["name"] for category in boxes_truth["categories"]}
     annotations = boxes_truth["annotations"]
