@@ -36,7 +36,7 @@ class Answer:
     box: Box  # where it stands: proposal, or predicted box
     scores: dict[str, float] = field(default_factory=dict)
     to: Box | None = None  # the box after regression, when it differs
-    objectness: float = 0.9  # of the proposal; None-like 0 means: never proposed
+    objectness: float = 0.9  # of the proposal; at 0 it is never proposed
     level: int | None = None  # the feature level that proposes it
 
 
@@ -216,5 +216,6 @@ def _probabilities(answer: Answer) -> Tensor:
 def _free_anchor(anchors: Sequence[Tensor], box: Tensor, used: set[tuple[int, int]], level: int | None) -> tuple[int, int]:
     """The unused anchor that overlaps the box most, of this level or of any."""
     levels = range(len(anchors)) if level is None else (level,)
-    fits = [(float(fit), number, place) for number in levels for place, fit in enumerate(bbox_overlaps(box, anchors[number])[0])]
-    return next((number, place) for _, number, place in sorted(fits, key=lambda f: -f[0]) if (number, place) not in used)
+    places = [(number, place) for number in levels for place in range(len(anchors[number]))]
+    fit = torch.cat([bbox_overlaps(box, anchors[number])[0] for number in levels])
+    return next(places[row] for row in fit.argsort(descending=True).tolist() if places[row] not in used)

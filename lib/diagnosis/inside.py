@@ -39,6 +39,7 @@ def look(model: nn.Module, batch: dict[str, Any], truths: Truths, iou: float = 0
     Raises RuntimeError when the detections read here are not those that the detector gave.
     """
     kind = {TWO_STAGE: look_two_stage, DENSE: look_dense, QUERY: look_query}[stages_of(model)]
+    batch["img_metas"][0]["batch_input_shape"] = tuple(batch["img"].shape[-2:])  # DETR's masks; mmdet's forward_test sets it
     with cached_features(model, batch["img"]) as features:
         seen, boxes_by_class = kind(model, features, batch, truths, iou)
     _require_same(seen.pool, boxes_by_class)

@@ -20,6 +20,7 @@ from lib.diagnosis.stages import DETECTED, Stage
 
 # Below this precision a detection is lost among false ones: at one half more of what is shown is false than true.
 LEAST_PRECISION = 0.5
+GONE = np.iinfo(int).max  # the place of an answer that does not survive
 LIMIT, NEIGHBOUR = "100 of a class", "a neighbour"
 
 COLUMNS: dict[str, str] = {
@@ -57,7 +58,7 @@ def follow(look: Look, truths: Truths, classes: tuple[str, ...], iou: float) -> 
     """What one image says of each of its truths, before COCO's matching. Keys starting with `_` are places and counts."""
     pool = look.pool
     verdict = pool.verdict
-    place = np.full(len(pool.label), len(pool.label))  # of each answer among the survivors
+    place = np.full(len(pool.label), GONE)  # of each answer among the survivors
     place[verdict.survivors] = np.arange(len(verdict.survivors))
     prior_fit = overlaps(pool.priors_xywh, truths.boxes_xywh)  # [candidates, truths]
     by_class = {label: np.flatnonzero(pool.label == label) for label in np.unique(truths.labels)}
@@ -80,6 +81,8 @@ def _follow_one(
     answers, fit = answers[standing_on], fit[standing_on]
     named = look.named[answers]
     placed = answers[named & (fit >= iou)]
+    if (pool.truth[placed] == truth).any():  # its own boxes; a neighbour's box that also fits is not the one it lost
+        placed = placed[pool.truth[placed] == truth]
     reported = placed[place[placed] < pool.verdict.limit]
     candidates = np.flatnonzero(on)
     best = candidates[prior_fit[candidates].argmax()] if len(candidates) else None
@@ -117,7 +120,7 @@ def _lost_to(pool: Pool, truths: Truths, answer: int, place: np.ndarray) -> dict
     verdict = pool.verdict
     if not verdict.eligible[answer]:
         return {"lost_to": "score threshold"}
-    if place[answer] < len(place):
+    if place[answer] < GONE:
         return {"lost_to": "max_per_img"}
     rivals = verdict.survivors[pool.label[verdict.survivors] == pool.label[answer]]
     rivals = rivals[pool.score[rivals] >= pool.score[answer]]
