@@ -1,14 +1,14 @@
 """Before the model: how large each object is after the pipeline's resize, and what the detector can be taught of it.
 
-No image is read and no network runs: the pipeline's own resize and pad see an empty picture of the image's size, then the
-detector's own anchor generator and assigner work as in its training (mmdet 2.28, anchor_head.py and atss_head.py).
+No image is read: the pipeline's own resize and pad see an empty picture of the image's size, then the detector's own
+anchor generator and assigner work as in its training (mmdet 2.28, dense_heads/anchor_head.py and atss_head.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 from mmdet.core import anchor_inside_flags
 from mmdet.core.bbox.assigners import ATSSAssigner, MaxIoUAssigner
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.data.mmdet_dataset import OrderedCocoDataset
-from lib.diagnosis.waterfall import size_of, size_ranges
+from lib.diagnosis.waterfall import Bins, size_of, size_ranges
 
 COLUMNS: dict[str, str] = {
     "annotation_id": "the truth's id in the annotation file",
@@ -49,7 +49,7 @@ class Assigned:
     why_not: np.ndarray  # [boxes] the reason where there is no positive
 
 
-def reach(model: nn.Module, dataset: OrderedCocoDataset) -> pd.DataFrame:
+def reach(model: Any, dataset: OrderedCocoDataset) -> pd.DataFrame:
     """One row a truth of the dataset (no crowds), columns as in COLUMNS.
 
     Boxes that mmdet's loader leaves out (under one pixel, outside the image) are never taught, and the table says so.
@@ -59,7 +59,8 @@ def reach(model: nn.Module, dataset: OrderedCocoDataset) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for index, info in enumerate(dataset.data_infos):
         annotations = [
-            a for a in dataset.coco.imgToAnns[info["id"]] if not a.get("iscrowd", 0) and a["category_id"] in dataset.cat_ids
+            a for a in dataset.coco.imgToAnns[info["id"]]
+            if not a.get("iscrowd", 0) and a["category_id"] in dataset.cat_ids
         ]
         if not annotations:
             continue
@@ -76,19 +77,20 @@ def reach(model: nn.Module, dataset: OrderedCocoDataset) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def ceiling(reached: pd.DataFrame, bins: Mapping[str, tuple[float, float]] | None = None) -> dict[str, dict[str, float | int | None]]:
-    """Per size: the objects, how many of them are never taught, and the share."""
-    table: dict[str, dict[str, float | int | None]] = {}
+def ceiling(reached: pd.DataFrame, bins: Bins | None = None) -> dict[str, dict[str, Any]]:
+    """Per size: the objects, how many of them are never taught, and their share (None without objects)."""
+    table: dict[str, dict[str, Any]] = {}
     for size, (least, most) in size_ranges(bins).items():
         inside = reached[reached["area"].between(least, most)]
         never = int(inside["never_taught"].sum())
-        table[size] = {"objects": len(inside), "never_taught": never, "share": never / len(inside) if len(inside) else None}
+        share = never / len(inside) if len(inside) else None
+        table[size] = {"objects": len(inside), "never_taught": never, "share": share}
     return table
 
 
 def _row(
-    annotation: dict[str, Any], box_xyxy: np.ndarray, dataset: OrderedCocoDataset, stride: float, image_objects: int,
-    assigned: Assigned, place: int | None,
+    annotation: dict[str, Any], box_xyxy: np.ndarray, dataset: OrderedCocoDataset, stride: float,
+    image_objects: int, assigned: Assigned, place: int | None,
 ) -> dict[str, Any]:
     """place: the box's among those that the loader lets through, None when it does not."""
     resized_area = float(max(box_xyxy[2] - box_xyxy[0], 0) * max(box_xyxy[3] - box_xyxy[1], 0))
@@ -98,8 +100,8 @@ def _row(
         "annotation_id": annotation["id"], "image_id": annotation["image_id"],
         "class": dataset.CLASSES[dataset.cat2label[annotation["category_id"]]],
         "size": size_of(annotation["area"]), "area": float(annotation["area"]),
-        "side": math.sqrt(max(annotation["bbox"][2] * annotation["bbox"][3], 0)), "resized_side": math.sqrt(resized_area),
-        "resized_area": resized_area, "cells": resized_area / stride**2,
+        "side": math.sqrt(max(annotation["bbox"][2] * annotation["bbox"][3], 0)),
+        "resized_side": math.sqrt(resized_area), "resized_area": resized_area, "cells": resized_area / stride**2,
         "best_anchor_iou": np.nan if place is None else assigned.best_iou[place],
         "positives": positives, "never_taught": positives == 0,
         "why_not": "" if positives else left_out if place is None else assigned.why_not[place],
@@ -108,7 +110,7 @@ def _row(
 
 
 def _resized(dataset: OrderedCocoDataset, info: dict[str, Any]) -> dict[str, Any]:
-    """`scale_factor`, `img_shape` and `pad_shape` that the dataset's own Resize and Pad give to an image of this size."""
+    """`scale_factor`, `img_shape` and `pad_shape` that the dataset's Resize and Pad give to an image of this size."""
     results = {
         "img": np.zeros((info["height"], info["width"], 1), np.uint8), "img_fields": ["img"], "bbox_fields": [],
         "img_shape": (info["height"], info["width"], 1),
@@ -127,11 +129,12 @@ def _loaded(dataset: OrderedCocoDataset, index: int, annotations: list[dict[str,
     return np.array([len(dataset._parse_ann_info(info, [a])["bboxes"]) == 1 for a in annotations])
 
 
-def _assign(head: nn.Module, gt_boxes_xyxy: np.ndarray, resized: dict[str, Any]) -> Assigned:
+def _assign(head: Any, gt_boxes_xyxy: np.ndarray, resized: dict[str, Any]) -> Assigned:
     gt = torch.as_tensor(gt_boxes_xyxy, dtype=torch.float32)
     if hasattr(head, "num_query"):
         return _to_queries(len(gt), head.num_query)
-    generator = getattr(head, "atss_prior_generator", head.prior_generator)  # VFNet predicts from points, but is taught by anchors
+    # VFNet predicts from points, but is taught by anchors
+    generator = getattr(head, "atss_prior_generator", head.prior_generator)
     height, width = resized["pad_shape"][:2]
     sizes = [(math.ceil(height / y), math.ceil(width / x)) for x, y in generator.strides]
     levels = generator.grid_priors(sizes, device="cpu")
@@ -145,15 +148,17 @@ def _assign(head: nn.Module, gt_boxes_xyxy: np.ndarray, resized: dict[str, Any])
         elif isinstance(head.assigner, MaxIoUAssigner):
             result = head.assigner.assign(anchors, gt)
         else:
-            raise ValueError(f"the assigner {type(head.assigner).__name__} is not known: anchors.py knows MaxIoU, ATSS and Hungarian")
-    overlaps = remembered[0] if remembered[0].shape == (len(gt), len(anchors)) else remembered[0].T  # ATSS: anchors first
+            name = type(head.assigner).__name__
+            raise ValueError(f"the assigner {name} is not known here, only MaxIoU, ATSS and Hungarian")
+    overlaps = remembered[0].T if isinstance(head.assigner, ATSSAssigner) else remembered[0]  # [boxes, anchors]
     best = overlaps.max(dim=1)[0] if overlaps.numel() else overlaps.new_zeros(len(gt))
     positives = torch.bincount(result.gt_inds.clamp(min=0), minlength=len(gt) + 1)[1:]
-    return Assigned(best.numpy(), positives.numpy(), np.array([_why(head.assigner, float(iou)) for iou in best], dtype=object))
+    why_not = np.array([_why(head.assigner, float(iou)) for iou in best], dtype=object)
+    return Assigned(best.numpy(), positives.numpy(), why_not)
 
 
 def _to_queries(boxes: int, queries: int) -> Assigned:
-    """The Hungarian assigner gives every object one query, as long as there are enough; which go without depends on the network."""
+    """The Hungarian assigner gives every object a query while there are enough; the network says which go without."""
     share = np.full(boxes, min(1.0, queries / boxes) if boxes else 1.0)
     return Assigned(np.full(boxes, np.nan), share, np.full(boxes, "", dtype=object))
 
@@ -161,7 +166,7 @@ def _to_queries(boxes: int, queries: int) -> Assigned:
 def _why(assigner: Any, best_iou: float) -> str:
     """Why a box of this best IoU has no positive."""
     if isinstance(assigner, ATSSAssigner):
-        return f"no anchor center lies inside it with an IoU above the mean of its nearest (best anchor: IoU {best_iou:.2f})"
+        return f"no anchor center lies inside it with an IoU well above its other anchors' (the best: {best_iou:.2f})"
     least = assigner.min_pos_iou if assigner.match_low_quality else assigner.pos_iou_thr
     if best_iou < least:
         return f"the best anchor reaches IoU {best_iou:.2f}, and {least:g} is needed"
@@ -186,7 +191,7 @@ def _remembered(assigner: Any) -> Iterator[list[Tensor]]:
 
 
 @torch.no_grad()
-def _finest_stride(head: nn.Module, model: nn.Module) -> float:
+def _finest_stride(head: Any, model: Any) -> float:
     """Pixels of the network's input that one cell of the finest feature map covers."""
     if hasattr(head, "prior_generator"):
         return float(min(min(stride) for stride in head.prior_generator.strides))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,19 @@ from lib.diagnosis.false_positives import KINDS, false_positives, gains
 from lib.diagnosis.inside import look, stages_of
 from lib.diagnosis.matching import match, standing
 from lib.diagnosis.replay import Replay, Truths
-from lib.diagnosis.stages import Stage
+from lib.diagnosis.stages import Stages
 from lib.diagnosis.trace import finish, follow
-from lib.diagnosis.waterfall import NOW, Detections, reached_by, replay_names, replays, size_of, size_ranges, waterfall
+from lib.diagnosis.waterfall import (
+    NOW,
+    Bins,
+    Detections,
+    reached_by,
+    replay_names,
+    replays,
+    size_of,
+    size_ranges,
+    waterfall,
+)
 from lib.models.weights import read_state
 from lib.runs import Run, write_json
 from lib.training.validation import to_device
@@ -36,7 +45,7 @@ from lib.training.validation import to_device
 class Diagnosis:
     """Why objects are missed. `detections` are the COCO results of every replay (see `waterfall.replay_names`)."""
 
-    stages: tuple[Stage, ...]
+    stages: Stages
     reach: pd.DataFrame  # one row a truth of train and val, see anchors.COLUMNS, and `subset`
     trace: pd.DataFrame  # one row a truth of val, see trace.COLUMNS, with what it can reach
     waterfall: dict[str, Any]  # what waterfall.json holds
@@ -71,7 +80,7 @@ def diagnose(
     train: OrderedCocoDataset | None = None,
     *,
     iou: float = 0.5,
-    bins: Mapping[str, tuple[float, float]] | None = None,
+    bins: Bins | None = None,
 ) -> Diagnosis:
     """Follow every object of `val` through the detector. `train` adds what the detector can never be taught.
 
@@ -81,7 +90,8 @@ def diagnose(
     stages, truth, device = stages_of(model), counted_truth(val), next(model.parameters()).device
     size_ranges(bins)  # a wrong bin is refused before the long part
     reached = pd.concat([
-        reach(model, dataset).assign(subset=name) for name, dataset in (("train", train), ("val", val)) if dataset is not None
+        reach(model, dataset).assign(subset=name)
+        for name, dataset in (("train", train), ("val", val)) if dataset is not None
     ], ignore_index=True)
     places: dict[int, list[int]] = {image_id: [] for image_id in val.img_ids}  # of the annotations of each image
     for place, annotation in enumerate(truth["annotations"]):
@@ -106,13 +116,16 @@ def diagnose(
     false = false_positives(truth, detections[NOW], matching, iou)
     figures = {
         "iou": iou,
-        "stages": [{"name": s.name, "question": s.question, "color": s.color, "remedies": list(s.remedies)} for s in stages],
+        "stages": [
+            {"name": s.name, "question": s.question, "color": s.color, "remedies": list(s.remedies)} for s in stages
+        ],
         "sizes": waterfall(truth, detections, stages, bins),
         "false_positives": {"kinds": KINDS, "sizes": gains(truth, detections[NOW], false, bins)},
         "ceiling": {name: ceiling(part, bins) for name, part in reached.groupby("subset")},
     }
     known = [name for name in reached if name not in trace or name == "annotation_id"]
-    trace = trace.merge(reached.loc[reached["subset"] == "val", known].drop(columns="subset"), on="annotation_id", how="left")
+    of_val = reached.loc[reached["subset"] == "val", known].drop(columns="subset")
+    trace = trace.merge(of_val, on="annotation_id", how="left", validate="one_to_one")
     return Diagnosis(stages, reached, trace, figures, false, detections)
 
 
@@ -150,12 +163,13 @@ def _about(annotation: dict[str, Any], dataset: OrderedCocoDataset, index: int) 
         "annotation_id": annotation["id"], "image_id": annotation["image_id"],
         "file_name": dataset.data_infos[index]["filename"],
         "class": dataset.CLASSES[dataset.cat2label[annotation["category_id"]]],
-        "size": size_of(annotation["area"]), "area": float(annotation["area"]), "bbox": [float(n) for n in annotation["bbox"]],
+        "size": size_of(annotation["area"]), "area": float(annotation["area"]),
+        "bbox": [float(number) for number in annotation["bbox"]],
     }
 
 
 def _recovered_by(
-    rows: list[dict[str, Any]], truth: dict[str, Any], detections: Detections, stages: tuple[Stage, ...], iou: float
+    rows: list[dict[str, Any]], truth: dict[str, Any], detections: Detections, stages: Stages, iou: float
 ) -> list[str | None]:
     """Per row: the first replay, stages in order, that finds it; None when it is found without, or never."""
     places = np.array([row["_row"] for row in rows], int)

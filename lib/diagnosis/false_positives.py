@@ -1,13 +1,13 @@
 """False positives by kind and size, and what the AP would be without each kind.
 
-The kinds are TIDE's (arXiv:2008.08115, section 2.2, with its IoUs .5 and .1), decided in this order so that each detection has
-one: a second detection of a found object, an object of another class, a poor box on an object of its class, nothing there, and
-what is left: a poor box on an object of another class.
+The kinds are TIDE's (arXiv:2008.08115, section 2.2, with its IoUs .5 and .1), decided in this order so that each
+detection has one: a second detection of a found object, an object of another class, a poor box on an object of its
+class, nothing there, and what is left: a poor box on an object of another class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from lib.diagnosis.matching import FALSE, Matching
 from lib.diagnosis.replay import overlaps
 from lib.diagnosis.seen import NEAR
-from lib.diagnosis.waterfall import precisions, size_ranges
+from lib.diagnosis.waterfall import Bins, less, precisions, size_ranges
 
 KINDS: dict[str, str] = {
     "duplicate": "on an object of its class that another detection has already found",
@@ -30,16 +30,20 @@ KINDS: dict[str, str] = {
 def false_positives(
     truth: dict[str, Any], detections: Sequence[dict[str, Any]], matching: Matching, iou: float
 ) -> pd.DataFrame:
-    """One row a false detection: row (its place in `detections`), kind, area (of its box, pixels²), score, annotation_id
-    (the truth it is nearest to, if any) and that truth's IoU."""
+    """One row a false detection.
+
+    Columns: row (its place in `detections`), kind, area (of its box, pixels²), score, annotation_id (the truth that it
+    overlaps most, if any) and iou (with that truth).
+    """
     annotations = [a for a in truth["annotations"] if not a.get("iscrowd", 0)]
     of_image = pd.Series(range(len(annotations)), dtype=int).groupby([a["image_id"] for a in annotations]).indices
     false = np.flatnonzero(matching.outcome == FALSE)
-    image_ids = np.array([detections[row]["image_id"] for row in false])
+    image_ids = np.array([detections[int(row)]["image_id"] for row in false])
     rows: list[dict[str, Any]] = []
     for image_id in np.unique(image_ids):
-        mine, near = false[image_ids == image_id], of_image.get(image_id, np.zeros(0, int))
-        fit = overlaps(np.array([detections[row]["bbox"] for row in mine]), np.array([annotations[n]["bbox"] for n in near]))
+        mine, near = false[image_ids == image_id].tolist(), of_image.get(image_id, np.zeros(0, int))
+        gt_boxes_xywh = np.array([annotations[n]["bbox"] for n in near])
+        fit = overlaps(np.array([detections[row]["bbox"] for row in mine]), gt_boxes_xywh)
         labels = np.array([annotations[n]["category_id"] for n in near])
         for row, fits in zip(mine, fit, strict=True):
             rows.append({"row": row, **_kind(fits, labels == detections[row]["category_id"], iou)} | {
@@ -66,19 +70,20 @@ def gains(
     truth: dict[str, Any],
     detections: Sequence[dict[str, Any]],
     false: pd.DataFrame,
-    bins: Mapping[str, tuple[float, float]] | None = None,
+    bins: Bins | None = None,
 ) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    """Per size and kind: how many there are (sized by their own box) and how much AP rises when they alone are removed."""
+    """Per size and kind: how many there are (sized by their box), and how much AP rises when they alone are removed."""
     now = precisions(truth, detections, bins)
     without = {}
     for kind in KINDS:
         removed = set(false.loc[false["kind"] == kind, "row"])
-        without[kind] = precisions(truth, [d for row, d in enumerate(detections) if row not in removed], bins) if removed else now
+        left = [d for row, d in enumerate(detections) if row not in removed]
+        without[kind] = precisions(truth, left, bins) if removed else now
     return {
         size: {
             kind: {
                 "count": int(((false["kind"] == kind) & false["area"].between(least, most)).sum()),
-                "gain": None if now[size] is None else without[kind][size] - now[size],  # type: ignore[operator]
+                "gain": less(without[kind][size], now[size]),
             }
             for kind in KINDS
         }

@@ -1,4 +1,4 @@
-"""Which detection takes which truth: COCO's own matching at one IoU, over all areas, with 100 detections of a class in an image."""
+"""Which detection takes which truth: COCO's matching at one IoU, all areas, 100 detections of a class in an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pycocotools.cocoeval import COCOeval
 
 from lib.evaluation.coco_metrics import MAX_DETECTIONS
 
-TRUE, FALSE, EXCUSED, UNCOUNTED = 1, 0, -1, -2  # excused: inside a crowd; uncounted: beyond the 100 of its class and image
+# Excused: inside a crowd. Uncounted: beyond the 100 of its class and image.
+TRUE, FALSE, EXCUSED, UNCOUNTED = 1, 0, -1, -2
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,23 @@ def match(truth: dict[str, Any], detections: Sequence[dict[str, Any]], iou: floa
     return Matching(outcome, taken_truth, taken_by)
 
 
-def _evaluated(truth: dict[str, Any], detections: Sequence[dict[str, Any]], iou: float) -> list[dict[str, Any]]:
+def only_boxes(truth: dict[str, Any]) -> dict[str, Any]:
+    """What matching needs of a COCO dict. Annotations are numbered from 1: to pycocotools the id 0 means no match."""
     keys = ("image_id", "category_id", "bbox", "area")
+    return {
+        "images": [{"id": image["id"]} for image in truth["images"]],
+        "categories": [{"id": category["id"], "name": category["name"]} for category in truth["categories"]],
+        "annotations": [
+            {**{key: a[key] for key in keys}, "iscrowd": a.get("iscrowd", 0), "id": number}
+            for number, a in enumerate(truth["annotations"], start=1)
+        ],
+    }
+
+
+def _evaluated(truth: dict[str, Any], detections: Sequence[dict[str, Any]], iou: float) -> list[dict[str, Any]]:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         gt = COCO()
-        gt.dataset = {
-            "images": [{"id": image["id"]} for image in truth["images"]],
-            "categories": [{"id": category["id"]} for category in truth["categories"]],
-            # numbered anew: to pycocotools the id 0 means no match
-            "annotations": [
-                {**{key: a[key] for key in keys}, "iscrowd": a.get("iscrowd", 0), "id": number}
-                for number, a in enumerate(truth["annotations"], start=1)
-            ],
-        }
+        gt.dataset = only_boxes(truth)
         gt.createIndex()
         engine = COCOeval(gt, gt.loadRes([dict(d) for d in detections]), "bbox")
         engine.params.iouThrs = np.array([iou])
@@ -71,7 +76,7 @@ class Standing:
 
 
 def standing(detections: Sequence[dict[str, Any]], matching: Matching) -> Standing:
-    """Counts as COCO does: by class, equal scores in the order of the images; what is excused or uncounted does not count."""
+    """Counts as COCO does: by class, equal scores in the order of the images, without the excused and the uncounted."""
     false_above, precision = np.zeros(len(detections), int), np.zeros(len(detections))
     category = np.array([d["category_id"] for d in detections])
     image = np.array([d["image_id"] for d in detections])

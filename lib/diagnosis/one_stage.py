@@ -1,4 +1,4 @@
-"""Inside a detector without proposals: every point of a dense head (VFNet, RetinaNet), every query of a transformer (DETR).
+"""Inside a detector without proposals: the points of a dense head (VFNet, RetinaNet), the queries of DETR and its kin.
 
 The code paths are mmdet 2.28's: dense_heads/base_dense_head.py and dense_heads/detr_head.py.
 """
@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.core.utils import filter_scores_and_topk
-from torch import nn
 
 from lib.diagnosis.replay import Pool, Truths, Verdict, first_of_each, overlaps
 from lib.diagnosis.seen import NEAR, Look, Survey, first_cut, listening, nms, owners, survey, to_numpy, to_xywh
 
 
-def look_dense(model: nn.Module, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
+def look_dense(model: Any, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
+    """The image in the detector, and what `simple_test` gives. A candidate is a point with an answer in the NMS."""
     head, meta, device = model.bbox_head, batch["img_metas"][0], batch["img"].device
     config = head.test_cfg
     with listening(head, "_get_bboxes_single") as calls:
         boxes_by_class = model.simple_test(batch["img"], [meta], rescale=True)[0]
-    boxes, highest, entries, start = [], [], [], 0  # of all points; entries are the (point, class, score) that reach the NMS
+    # of all points; entries are the (point, class, score) that reach the NMS
+    boxes, highest, entries, start = [], [], [], 0
     for score, delta, factor, prior in zip(*calls[0].arguments[:4], strict=True):
         scores = score.permute(1, 2, 0).reshape(-1, head.cls_out_channels)
         scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[:, :-1]
@@ -47,13 +48,15 @@ def look_dense(model: nn.Module, features: Any, batch: dict[str, Any], truths: T
         1 - top[points, 0], owners(fit, NEAR), suppress,
     )
     above = np.flatnonzero(top[:, 0] > config.score_thr)
-    surveys = [survey(boxes, truths, iou) for boxes in (boxes_xywh, boxes_xywh[above], boxes_xywh[points])]
-    cut = first_cut(["no point's box is near it", "score threshold", "pre-NMS top-k"], [found.near for found in surveys])
-    spare = _spare(pool, truths, boxes_xywh, top[:, 1].astype(int), top[:, 0], surveys[0])
-    return Look(pool, spare, np.ones(len(label), bool), *_candidates_found(pool, surveys[-1], surveys[0]), cut), boxes_by_class
+    every, passing, left = (survey(boxes_xywh[rows], truths, iou) for rows in (slice(None), above, points))
+    cuts = {"no point's box is near it": every, "score threshold": passing, "pre-NMS top-k": left}
+    cut = first_cut(list(cuts), [found.near for found in cuts.values()])
+    spare = _spare(pool, truths, boxes_xywh, top[:, 1].astype(int), top[:, 0], every)
+    return Look(pool, spare, np.ones(len(label), bool), *_candidates_found(pool, left, every), cut), boxes_by_class
 
 
-def look_query(model: nn.Module, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
+def look_query(model: Any, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
+    """The image in the detector, and what `simple_test` gives. A candidate is a query."""
     head, meta = model.bbox_head, batch["img_metas"][0]
     with listening(head, "_get_bboxes_single") as calls:
         boxes_by_class = model.simple_test(batch["img"], [meta], rescale=True)[0]
@@ -83,7 +86,10 @@ def look_query(model: nn.Module, features: Any, batch: dict[str, Any], truths: T
         return Verdict(np.ones(len(survivors), bool), survivors, pool.score[survivors], limit)
 
     fit = overlaps(boxes_xywh, truths.boxes_xywh)
-    pool = Pool(candidate, label, score.astype(np.float32), boxes_xywh[candidate], boxes_xywh, background, owners(fit, NEAR), suppress)
+    pool = Pool(
+        candidate, label, score.astype(np.float32), boxes_xywh[candidate], boxes_xywh, background,
+        owners(fit, NEAR), suppress,
+    )
     named = pool.score >= pool.highest[candidate]
     named[pool.verdict.reported] = True
     found = survey(boxes_xywh, truths, iou)
@@ -96,7 +102,7 @@ def look_query(model: nn.Module, features: Any, batch: dict[str, Any], truths: T
 def _spare(
     pool: Pool, truths: Truths, boxes_xywh: np.ndarray, top_label: np.ndarray, top_score: np.ndarray, found: Survey
 ) -> Pool:
-    """For each truth without a candidate, the nearest point or query as one: with its own first answer and, when it is near, box."""
+    """For each truth without a candidate the nearest point or query: its first answer and, when it is near, its box."""
     missing = np.setdiff1d(np.arange(len(truths.ids)), pool.owner)
     source = found.which[missing]
     placed = np.where((found.best[missing] >= NEAR)[:, None], boxes_xywh[source], truths.boxes_xywh[missing])
@@ -105,7 +111,7 @@ def _spare(
 
 
 def _candidates_found(pool: Pool, left: Survey, every: Survey) -> tuple[np.ndarray, np.ndarray]:
-    """Per truth: IoU of the best candidate (of the best box of all, where none is left), and its place by score, from 1."""
+    """Per truth: IoU of the best candidate (of any box, where no candidate is left), and its place by score, from 1."""
     place = np.ones(max(len(pool.owner), 1))
     place[np.argsort(-pool.highest, kind="stable")] = np.arange(1.0, len(pool.owner) + 1)
     return np.where(left.near, left.best, every.best), np.where(left.near, place[left.which], np.nan)

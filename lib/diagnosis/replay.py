@@ -1,9 +1,9 @@
 """The replays: the truth is given to the real detector one stage at a time, and the rest of it runs as it always does.
 
 Everything a detector could still say of an image stands in a `Pool`: answers (a class, a score, a box), each given by a
-candidate (a proposal's RoI, a point of a dense head, a query). A replay changes answers; what survives of them is decided by
-the detector's own suppression, again. All boxes are (x, y, w, h) in pixels of the original image and in float64, so that a
-truth box that is put in comes out to the last bit.
+candidate (a proposal's RoI, a point of a dense head, a query). A replay changes answers; what survives of them is
+decided by the detector's own suppression, again. All boxes are (x, y, w, h) in pixels of the original image and in
+float64, so that a truth box that is put in comes out to the last bit.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pool:
     label: np.ndarray  # [answers]
     score: np.ndarray  # [answers] float32
     boxes_xywh: np.ndarray  # [answers, 4]
-    priors_xywh: np.ndarray  # [candidates, 4] where it stands: the proposal, or its own box in a detector without proposals
+    priors_xywh: np.ndarray  # [candidates, 4] where it stands: the proposal; its own box where there are no proposals
     background: np.ndarray  # [candidates] its confidence that there is nothing
     owner: np.ndarray  # [candidates] the truth it stands on, -1 for none
     suppress: Callable[[Pool], Verdict]
@@ -75,7 +75,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Replay:
-    """One image on its way through the replays. `answers` and `scores` are what is reported, once a replay decides that."""
+    """One image on its way through the replays. `answers` and `scores`: what is reported, once a replay sets that."""
 
     truths: Truths
     pool: Pool
@@ -110,14 +110,14 @@ def perfect_candidates(replay: Replay) -> Replay:
         for name in ("label", "score", "boxes_xywh", "priors_xywh", "background", "owner")
     }
     candidate = np.concatenate([pool.candidate, spare.candidate + len(pool.owner)])
-    return replace(replay, pool=replace(pool, candidate=candidate, **arrays))
+    return replace(replay, pool=Pool(candidate=candidate, suppress=pool.suppress, **arrays))
 
 
 def perfect_class(replay: Replay) -> Replay:
     """Every candidate on a truth answers the truth's class and nothing else, with the score of its best class.
 
-    The candidate that believes most in its truth also passes on its belief in the background, when that is higher: what the
-    head is sure of is renamed, not made up. One a truth, for the order among the others says which box is the better.
+    The candidate that believes most in its truth also passes on its belief in the background, when that is higher: what
+    the head is sure of is renamed, not made up. One a truth: the order among the others says which box is the better.
     """
     pool, labels = replay.pool, replay.truths.labels
     owned = np.flatnonzero(pool.truth >= 0)
@@ -148,8 +148,8 @@ def perfect_box(replay: Replay) -> Replay:
 def perfect_suppression(replay: Replay) -> Replay:
     """The best right answer of every truth is reported, whatever threshold, NMS or limit says; its duplicates are not.
 
-    Right is: the truth's class, and a box that reaches `iou`. The other answers are the real suppression's, up to COCO's
-    limit of 100 of a class in an image, above which they would push a truth out of the count.
+    Right is: the truth's class, and a box that reaches `iou`. The other answers are the real suppression's, up to the
+    limit of COCO (100 of a class in an image), above which they would push a truth out of the count.
     """
     pool = replay.pool
     right = right_answers(replay)
@@ -196,7 +196,8 @@ def overlaps(boxes_xywh: np.ndarray, gt_boxes_xywh: np.ndarray) -> np.ndarray:
     """IoU [boxes, truths] as COCO computes it: the same code, so that a border is the same border."""
     if not len(boxes_xywh) or not len(gt_boxes_xywh):
         return np.zeros((len(boxes_xywh), len(gt_boxes_xywh)))
-    return mask.iou(np.ascontiguousarray(boxes_xywh, float), np.ascontiguousarray(gt_boxes_xywh, float), [0] * len(gt_boxes_xywh))
+    boxes, gt_boxes = (np.ascontiguousarray(side, float) for side in (boxes_xywh, gt_boxes_xywh))
+    return mask.iou(boxes, gt_boxes, [0] * len(gt_boxes))
 
 
 def first_of_each(groups: np.ndarray, *keys: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ class Look:
 
     pool: Pool
     spare: Pool
-    named: np.ndarray  # [answers] bool: the candidate stands by this class: it passes the threshold, or is its first answer
+    named: np.ndarray  # [answers] bool: the candidate stands by this class: over the threshold, or its first answer
     candidate_iou: np.ndarray  # [truths] the best candidate, when there is none on the truth: before it was cut
     candidate_rank: np.ndarray  # [truths] its place among the candidates by score, from 1; NaN when cut
     candidate_cut: np.ndarray  # [truths] what cut the last candidate on the truth, "" when one is left
@@ -38,7 +38,7 @@ class Call:
 
 @contextlib.contextmanager
 def listening(module: nn.Module, method: str) -> Iterator[list[Call]]:
-    """Inside, every call of `module.method` is kept with its arguments (in the order of the signature) and its result."""
+    """Inside, every call of `module.method` is kept with its arguments (the named ones last) and its result."""
     calls: list[Call] = []
     own = getattr(module, method)
 

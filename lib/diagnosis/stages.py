@@ -1,7 +1,7 @@
 """The stages an object passes in a detector. A stage that loses it is the reason why it is missed.
 
-Plots, tables and FiftyOne views read names, questions, colors and remedies from here, and from nowhere else. The colors are
-Okabe and Ito's (https://jfly.uni-koeln.de/color/), which the color blind can tell apart.
+Plots, tables and FiftyOne views read names, questions, colors and remedies from here, and from nowhere else. The colors
+are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which the color blind can tell apart.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ class Stage:
     remedies: tuple[str, ...]
     replay: Callable[[Replay], Replay]
 
+
+Stages = tuple[Stage, Stage, Stage, Stage, Stage]  # candidates of some kind, class, box, suppression, ranking
+
+TILES = "tiles, where an image holds more objects than are counted (100 of a class)"
 
 PROPOSALS = Stage(
     "proposals",
@@ -94,7 +98,8 @@ SUPPRESSION = Stage(
     "#E69F00",
     (
         "a higher NMS threshold or soft NMS where objects overlap: model.test_cfg.rcnn.nms",
-        "a higher model.test_cfg.rcnn.max_per_img, tiles where an image holds more objects than are counted (100 of a class)",
+        "a higher model.test_cfg.rcnn.max_per_img",
+        TILES,
         "a lower score threshold: model.test_cfg.rcnn.score_thr",
     ),
     perfect_suppression,
@@ -103,13 +108,14 @@ DENSE_SUPPRESSION = replace(
     SUPPRESSION,
     remedies=(
         "a higher NMS threshold or soft NMS where objects overlap: model.test_cfg.nms",
-        "a higher model.test_cfg.max_per_img, tiles where an image holds more objects than are counted (100 of a class)",
+        "a higher model.test_cfg.max_per_img",
+        TILES,
     ),
 )
 QUERY_SUPPRESSION = replace(
     SUPPRESSION,
     question="Is its answer among those reported (there is no NMS), and not its neighbour's?",
-    remedies=("a higher model.test_cfg.max_per_img", "tiles where an image holds more objects than are counted (100 of a class)"),
+    remedies=("a higher model.test_cfg.max_per_img", TILES),
 )
 RANKING = Stage(
     "ranking",
@@ -123,6 +129,6 @@ RANKING = Stage(
     perfect_ranking,
 )
 
-TWO_STAGE = (PROPOSALS, CLASS, BOX, SUPPRESSION, RANKING)
-DENSE = (CANDIDATES, CLASS, BOX, DENSE_SUPPRESSION, RANKING)
-QUERY = (QUERIES, CLASS, BOX, QUERY_SUPPRESSION, RANKING)
+TWO_STAGE: Stages = (PROPOSALS, CLASS, BOX, SUPPRESSION, RANKING)
+DENSE: Stages = (CANDIDATES, CLASS, BOX, DENSE_SUPPRESSION, RANKING)
+QUERY: Stages = (QUERIES, CLASS, BOX, QUERY_SUPPRESSION, RANKING)

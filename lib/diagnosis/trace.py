@@ -1,7 +1,7 @@
 """The trace: every truth followed through the detector, up to the first stage that loses it.
 
-An object that COCO does not count as found is lost by the first of these that leaves nothing for it:
-candidates that stand on it → candidates that give it its class → boxes that fit → detections that are reported and are its own.
+An object that COCO does not count as found is lost by the first of these that leaves nothing for it: candidates that
+stand on it → candidates that give it its class → boxes that fit → detections that are reported and are its own.
 One that is found is lost by the ranking when no cut at any score shows it among detections of which half are true.
 """
 
@@ -16,7 +16,7 @@ import pandas as pd
 from lib.diagnosis.matching import Matching, Standing
 from lib.diagnosis.replay import Pool, Truths, overlaps
 from lib.diagnosis.seen import Look
-from lib.diagnosis.stages import DETECTED, Stage
+from lib.diagnosis.stages import DETECTED, Stages
 
 # Below this precision a detection is lost among false ones: at one half more of what is shown is false than true.
 LEAST_PRECISION = 0.5
@@ -35,27 +35,27 @@ COLUMNS: dict[str, str] = {
     "detected": "COCO counts it as found (at the trace's IoU, all areas, 100 detections of a class in an image)",
     "candidate_iou": "IoU of the best proposal, or of the best point's or query's box; before the cut where it was cut",
     "candidate_rank": "place of that candidate by score, from 1; empty when it was cut",
-    "candidate_cut": "what cut the last candidate on it: e.g. pre-NMS top-k, RPN NMS, RPN max_per_img; empty when one is left",
+    "candidate_cut": "what cut the last candidate on it, e.g. pre-NMS top-k or RPN NMS; empty when one is left",
     "candidates_on": "how many candidates stand on it",
     "named_class": "what the best of them takes it for: its highest class, or background",
     "named_score": "and with what score, 0 to 1",
     "class_score": "the highest score that any of them gives to its own class",
     "box_iou": "the best IoU after regression, among the boxes of its own class",
-    "lost_to": "what took the best fitting answer away: score threshold, NMS, max_per_img, 100 of a class, a neighbour",
+    "lost_to": "what took its best fitting answer: score threshold, NMS, max_per_img, 100 of a class, a neighbour",
     "lost_to_annotation": "the truth that the detection which took it stands on, by annotation id",
     "lost_to_score": "score of that detection",
-    "lost_to_iou": "IoU of that detection with the answer that it removed (NMS) or with this truth (neighbour)",
+    "lost_to_iou": "IoU of that detection with the answer that it removed (NMS), or with this truth (a neighbour)",
     "score": "score of the detection that found it",
     "detection_iou": "IoU of the detection that found it",
     "false_above": "false detections of its class, over all images, that score higher than the one that found it",
     "precision": "the best share of true detections at any score cut that still shows it",
-    "recovered_by": "the first replay, stages in order, after which COCO counts it as found; empty when it is found anyway",
-    "best_bbox": "the box that came nearest to being its detection: x, y, width, height in pixels of the original image",
+    "recovered_by": "the first replay, stages in order, after which COCO counts it as found; empty when it already is",
+    "best_bbox": "the box that came nearest to being its detection: x, y, width, height, pixels of the original image",
 }
 
 
 def follow(look: Look, truths: Truths, classes: tuple[str, ...], iou: float) -> list[dict[str, Any]]:
-    """What one image says of each of its truths, before COCO's matching. Keys starting with `_` are places and counts."""
+    """What one image says of each of its truths, before COCO's matching. Keys that start with `_` are for `finish`."""
     pool = look.pool
     verdict = pool.verdict
     place = np.full(len(pool.label), GONE)  # of each answer among the survivors
@@ -69,8 +69,8 @@ def follow(look: Look, truths: Truths, classes: tuple[str, ...], iou: float) -> 
 
 
 def _follow_one(
-    look: Look, truths: Truths, truth: int, classes: tuple[str, ...], iou: float, prior_fit: np.ndarray, place: np.ndarray,
-    answers: np.ndarray,
+    look: Look, truths: Truths, truth: int, classes: tuple[str, ...], iou: float,
+    prior_fit: np.ndarray, place: np.ndarray, answers: np.ndarray,
 ) -> dict[str, Any]:
     """answers: those of the truth's class."""
     pool = look.pool
@@ -136,11 +136,13 @@ def _lost_to(pool: Pool, truths: Truths, answer: int, place: np.ndarray) -> dict
 
 
 def finish(
-    rows: list[dict[str, Any]], truth: dict[str, Any], detections: list[dict[str, Any]], matching: Matching, stand: Standing,
-    stages: tuple[Stage, ...],
+    rows: list[dict[str, Any]], truth: dict[str, Any], detections: list[dict[str, Any]], matching: Matching,
+    stand: Standing, stages: Stages,
 ) -> pd.DataFrame:
-    """The trace: the rows of `follow` (with `_row`, the truth's place in the annotations, and `_first`, the place of the image's
-    first detection) joined with COCO's matching. One row a truth, columns as in COLUMNS without `recovered_by`."""
+    """The trace: the rows of `follow` joined with COCO's matching, columns as in COLUMNS without `recovered_by`.
+
+    rows: each with `_row`, the truth's place in the annotations, and `_first`, that of its image's first detection.
+    """
     for row in rows:
         annotation = truth["annotations"][row["_row"]]
         by = matching.taken_by[row["_row"]]
@@ -170,7 +172,7 @@ def _taken(
     }
 
 
-def _stage(row: Mapping[str, Any], stages: tuple[Stage, ...]) -> str:
+def _stage(row: Mapping[str, Any], stages: Stages) -> str:
     if row["detected"]:
         return DETECTED if row["precision"] >= LEAST_PRECISION else stages[4].name
     passed = (row["candidates_on"], row["_named"], row["_placed"])

@@ -18,7 +18,8 @@ from lib.diagnosis.replay import Pool, Truths, Verdict, overlaps
 from lib.diagnosis.seen import Call, Look, first_cut, listening, nms, owners, survey, to_numpy, to_xywh, to_xyxy
 
 
-def look_two_stage(model: nn.Module, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
+def look_two_stage(model: Any, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
+    """The image in the detector, and what `simple_test` gives. A candidate is a proposal with what is said of it."""
     meta, heads = batch["img_metas"][0], model.roi_head.bbox_head
     head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
     config, scale = model.roi_head.test_cfg, np.asarray(meta["scale_factor"], float)
@@ -31,7 +32,8 @@ def look_two_stage(model: nn.Module, features: Any, batch: dict[str, Any], truth
 
     def suppress(pool: Pool) -> Verdict:
         eligible = pool.score > config.score_thr
-        return nms(pool, eligible, config.nms, config.max_per_img if config.max_per_img > 0 else len(eligible), gt_rois.device)
+        limit = config.max_per_img if config.max_per_img > 0 else len(eligible)
+        return nms(pool, eligible, config.nms, limit, gt_rois.device)
 
     proposals_xywh = to_xywh(to_numpy(rpn[0].result[:, :4]) / scale)
     pool = _roi_pool(head, answered, proposals_xywh, suppress)
@@ -43,18 +45,21 @@ def look_two_stage(model: nn.Module, features: Any, batch: dict[str, Any], truth
     return Look(pool, spare, named, *_proposals_lost(model.rpn_head, rpn[0], scale, truths, iou)), boxes_by_class
 
 
-def _roi_pool(head: nn.Module, calls: list[Call], priors_xywh: np.ndarray, suppress: Callable[[Pool], Verdict]) -> Pool:
+def _roi_pool(head: Any, calls: list[Call], priors_xywh: np.ndarray, suppress: Callable[[Pool], Verdict]) -> Pool:
     """What the RoI head says of each proposal and each class, before threshold and NMS."""
     if not calls:  # mmdet does not ask the head when there is no proposal
         return _pool(np.zeros((0, 1)), np.zeros((0, 1, 4)), np.zeros(0), priors_xywh, suppress)
     boxes, scores = head.get_bboxes(*calls[0].arguments[:5], rescale=True, cfg=None)
     count, classes = scores.shape[0], scores.shape[1] - 1
-    boxes_xyxy = to_numpy(boxes).reshape(count, -1, 4) * np.ones((1, classes, 1))  # a class-agnostic head has one box for all
+    # a class-agnostic head has one box for all
+    boxes_xyxy = np.broadcast_to(to_numpy(boxes).reshape(count, -1, 4), (count, classes, 4))
     scores = to_numpy(scores)
     return _pool(scores[:, :-1], to_xywh(boxes_xyxy), scores[:, -1], priors_xywh, suppress)
 
 
-def _proposals_lost(rpn_head: nn.Module, call: Call, scale: np.ndarray, truths: Truths, iou: float) -> tuple[np.ndarray, ...]:
+def _proposals_lost(
+    rpn_head: Any, call: Call, scale: np.ndarray, truths: Truths, iou: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How near the RPN came to each truth before each of its cuts: (best IoU, rank, which cut lost it)."""
     scores, deltas, _, anchors, meta, config, *_ = call.arguments
     config = config or rpn_head.test_cfg
@@ -62,35 +67,41 @@ def _proposals_lost(rpn_head: nn.Module, call: Call, scale: np.ndarray, truths: 
     for level, (score, delta, prior) in enumerate(zip(scores, deltas, anchors, strict=True)):
         flat = score.permute(1, 2, 0)
         flat = flat.reshape(-1).sigmoid() if rpn_head.use_sigmoid_cls else flat.reshape(-1, 2).softmax(dim=1)[:, 0]
-        boxes_xyxy = rpn_head.bbox_coder.decode(prior, delta.permute(1, 2, 0).reshape(-1, 4), max_shape=meta["img_shape"])
-        order = flat.sort(descending=True)[1][: config.nms_pre] if 0 < config.nms_pre < len(flat) else torch.arange(len(flat), device=flat.device)
-        every.append(boxes_xyxy)
+        order = torch.arange(len(flat), device=flat.device)
+        if 0 < config.nms_pre < len(flat):
+            order = flat.sort(descending=True)[1][: config.nms_pre]
+        deltas_flat = delta.permute(1, 2, 0).reshape(-1, 4)
+        every.append(rpn_head.bbox_coder.decode(prior, deltas_flat, max_shape=meta["img_shape"]))
         chosen.append((order + start, flat[order], torch.full_like(order, level)))
         start += len(flat)
     boxes_xyxy = torch.cat(every)
     picked, picked_scores, levels = (torch.cat(parts) for parts in zip(*chosen, strict=True))
     sides = boxes_xyxy[picked, 2:] - boxes_xyxy[picked, :2]
-    sound = (sides > config.min_bbox_size).all(dim=1) if config.min_bbox_size >= 0 else torch.ones_like(picked, dtype=torch.bool)
+    sound = (sides > config.min_bbox_size).all(dim=1) | (config.min_bbox_size < 0)
     picked, picked_scores, levels = picked[sound], picked_scores[sound], levels[sound]
     kept = picked[batched_nms(boxes_xyxy[picked], picked_scores, levels, config.nms)[1]] if len(picked) else picked
     proposals = kept[: config.max_per_img]
     if not torch.equal(boxes_xyxy[proposals], call.result[:, :4]):
-        raise RuntimeError("the proposals read here are not those of the RPN: is this mmdet 2.28, with its own RPNHead?")
+        raise RuntimeError("the proposals read here are not those of the RPN: is this mmdet 2.28, with its RPNHead?")
     boxes_xywh = to_xywh(to_numpy(boxes_xyxy) / scale)
-    cuts = (("no anchor reaches it", None), ("pre-NMS top-k", picked), ("RPN NMS", kept), ("RPN max_per_img", proposals))
-    surveys = [survey(boxes_xywh if rows is None else boxes_xywh[to_numpy(rows)], truths, iou) for _, rows in cuts]
-    reached = [found.best >= iou for found in surveys]
-    last = surveys[-1]
-    # what was cut is shown by how near the RPN had come before
-    best = np.where(reached[-1], last.best, surveys[0].best)
-    return best, np.where(reached[-1], last.which + 1.0, np.nan), first_cut([name for name, _ in cuts], reached)
+    cuts = {"no anchor reaches it": survey(boxes_xywh, truths, iou)} | {
+        name: survey(boxes_xywh[to_numpy(rows)], truths, iou)
+        for name, rows in (("pre-NMS top-k", picked), ("RPN NMS", kept), ("RPN max_per_img", proposals))
+    }
+    reached = [found.best >= iou for found in cuts.values()]
+    every_anchor, left = cuts["no anchor reaches it"], cuts["RPN max_per_img"]
+    best = np.where(reached[-1], left.best, every_anchor.best)  # what was cut: how near the RPN had come before
+    return best, np.where(reached[-1], left.which + 1.0, np.nan), first_cut(list(cuts), reached)
 
 
-def _pool(scores: np.ndarray, boxes_xywh: np.ndarray, background: np.ndarray, priors_xywh: np.ndarray, suppress: Any) -> Pool:
-    """scores [candidates, classes], boxes_xywh [candidates, classes, 4]: the answers in mmdet's order, no owners yet."""
+def _pool(
+    scores: np.ndarray, boxes_xywh: np.ndarray, background: np.ndarray, priors_xywh: np.ndarray,
+    suppress: Callable[[Pool], Verdict],
+) -> Pool:
+    """scores [candidates, classes], boxes_xywh [candidates, classes, 4]: answers in mmdet's order, no owners yet."""
     candidate, label = np.divmod(np.arange(scores.size), scores.shape[1])
-    score = scores.reshape(-1).astype(np.float32)
-    return Pool(candidate, label, score, boxes_xywh.reshape(-1, 4), priors_xywh, background, np.full(len(scores), -1), suppress)
+    score, nobody = scores.reshape(-1).astype(np.float32), np.full(len(scores), -1)
+    return Pool(candidate, label, score, boxes_xywh.reshape(-1, 4), priors_xywh, background, nobody, suppress)
 
 
 def _fit_of_right_class(pool: Pool, truths: Truths) -> np.ndarray:
