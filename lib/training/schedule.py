@@ -30,8 +30,9 @@ def check_schedule(lr_config: Mapping[str, Any]) -> None:
         raise ValueError(f"lr_config.{unknown[0]}: unknown key. Known: {', '.join(sorted(KNOWN))}")
     if lr_config.get("policy") != "step" or lr_config.get("warmup") not in (None, "linear"):
         raise ValueError("lr_config: only policy=step with warmup=linear (or none) is known here")
-    if not all(isinstance(milestone, int) for milestone in lr_config["step"]):
-        raise ValueError(f"lr_config.step={lr_config['step']}: a list of epochs, e.g. [8,11]")
+    step = lr_config["step"]
+    if not isinstance(step, list | tuple) or not all(isinstance(milestone, int) for milestone in step):
+        raise ValueError(f"lr_config.step={step}: a list of epochs, e.g. [8,11]")
 
 
 def set_lr(optimizer: Optimizer, factor: float) -> float:

@@ -1,0 +1,133 @@
+"""The `workbook` command: the notebooks' work without a notebook open."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from lib.data.catalog import DataError
+from lib.models.weights import WeightsError
+from lib.runs import RunError, list_runs, outputs_root, runs_root
+from lib.training.parameters import ParameterError, Parameters, check_parameters
+from lib.training.trackers import TrackerError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+                  help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
+FIELDS = Parameters.model_fields
+PROBLEMS = (DataError, ParameterError, RunError, TrackerError, WeightsError)
+
+
+def main() -> None:
+    """The command's entry: a problem that the user can mend is said in words, not as a traceback."""
+    from lib.training.train import TrainingError
+
+    try:
+        app()
+    except (*PROBLEMS, TrainingError) as error:
+        Console(stderr=True, highlight=False).print(f"{type(error).__name__}: {error}", markup=False, style="red", soft_wrap=True)
+        sys.exit(2)
+
+
+def _option(name: str) -> Any:
+    return typer.Option(help=FIELDS[name].description)
+
+
+@app.command(epilog="Example: workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400")
+def run(
+    dataset: Annotated[str, _option("dataset")] = FIELDS["dataset"].default,
+    detector: Annotated[str, _option("detector")] = FIELDS["detector"].default,
+    backbone: Annotated[str, _option("backbone")] = FIELDS["backbone"].default,
+    recipe: Annotated[str, _option("recipe")] = FIELDS["recipe"].default,
+    pretrained: Annotated[str, _option("pretrained")] = FIELDS["pretrained"].default,
+    load_from: Annotated[str, _option("load_from")] = FIELDS["load_from"].default,
+    epochs: Annotated[int, _option("epochs")] = FIELDS["epochs"].default,
+    image_size: Annotated[str, _option("image_size")] = "1024",
+    batch_size: Annotated[int, _option("batch_size")] = FIELDS["batch_size"].default,
+    seed: Annotated[int, _option("seed")] = FIELDS["seed"].default,
+    device: Annotated[str, _option("device")] = FIELDS["device"].default,
+    tracker: Annotated[str, _option("tracker")] = FIELDS["tracker"].default,
+    overrides: Annotated[str, _option("overrides")] = FIELDS["overrides"].default,
+) -> None:
+    """Train one detector with one backbone; the same parameters always lead to the same run folder.
+
+    A finished run is not trained again, a broken-off one goes on. The last line is the run folder.
+    """
+    asked = check_parameters(dict(locals()))
+    from lib.training.job import prepare
+    from lib.training.train import train
+    from lib.views.report import execute_notebook
+
+    try:
+        done = train(prepare(asked))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    # the run is done, so the notebook only shows it
+    page = execute_notebook("2_train", done.folder / "2_train.ipynb", asked.model_dump(mode="json"))
+    print(f"page: {page}")
+    print(done.folder)
+
+
+@app.command("list", epilog="Example: workbook list")
+def list_command() -> None:
+    """All runs, oldest first, with their status and mAP."""
+    from lib.views.tables import comparison
+
+    runs = list_runs()
+    if not runs:
+        raise RunError(f"no runs in {runs_root()}: make one with `workbook run --backbone tf_efficientnet_lite0 --recipe finetune`")
+    table = Table("Exp", "run", "dataset", "status", "epochs", "mAP", "mAP_50", "mAP_s", box=None)
+    for row in comparison(runs).to_dict("records"):
+        figures = [f"{row[f'val/{key}']:.3f}" if row[f"val/{key}"] == row[f"val/{key}"] else ""
+                   for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
+        table.add_row(str(row["Exp num"]), row["run"], row["dataset"], row["status"], str(row["Epoch"]), *figures)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@app.command(epilog="Example: workbook compare --dataset tree_crowns")
+def compare(
+    runs: Annotated[str, typer.Option(help="run names, separated by commas; empty = all")] = "",
+    dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
+) -> None:
+    """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
+    from lib.views.tables import comparison, remarks, select, write_comparison
+
+    chosen = select(runs, dataset)
+    paths = write_comparison(comparison(chosen), outputs_root())
+    Console().print(Markdown(remarks(chosen)))
+    print(*paths, sep="\n")
+
+
+@app.command(epilog="Example: workbook check litter")
+def check(name: Annotated[str, typer.Argument(help="a folder of data/, or tree_crowns")]) -> None:
+    """Read a dataset whole and report every problem at once. Errors end with code 1; notes do not."""
+    from lib.data.catalog import dataset_folder
+    from lib.data.coco import check_dataset
+
+    problems = check_dataset(dataset_folder(name))
+    for problem in problems:
+        print(problem)
+    errors = sum(problem.level == "error" for problem in problems)
+    print(f"{name}: {errors} errors, {len(problems) - errors} notes")
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command(epilog="Example: workbook split litter --val-share 0.2 --group-by location")
+def split(
+    name: Annotated[str, typer.Argument(help="a folder of data/ with train.json and no val.json")],
+    val_share: Annotated[float, typer.Option(help="share of the images that go to val, between 0 and 1")] = 0.2,
+    seed: Annotated[int, typer.Option(help="another seed, another split")] = 0,
+    group_by: Annotated[str, typer.Option(help="a field of the images; those with the same value stay together")] = "",
+) -> None:
+    """Make a val set from train.json: stratified by class and object size, seeded. The whole file is kept as all.json."""
+    from lib.data.split import split as split_dataset
+
+    print(*split_dataset(name, val_share=val_share, seed=seed, group_by=group_by), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

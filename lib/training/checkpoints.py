@@ -1,0 +1,54 @@
+"""Checkpoints: written whole or not at all, and read without running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv import Config
+from torch import nn
+
+from lib.models.config import build_untrained
+from lib.runs import Run, RunError
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values to a temporary name, flush, then rename: a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU. Raises RunError when it is missing or cannot be read."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: this run has not finished an epoch, or its folder was changed by hand") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+        raise RunError(f"{path} cannot be read ({type(error).__name__}): delete the run folder and train again") from error
+
+
+def load_trained(run: Run, device: torch.device | str = "cpu") -> tuple[nn.Module, Config]:
+    """The detector of a run at its best epoch, in eval mode on `device`, and the run's config.
+
+    Raises RunError when the run has no checkpoint yet, or its files do not belong together.
+    """
+    content = read_checkpoint(run.best_checkpoint)
+    config = Config.fromfile(str(run.folder / "config.py"))
+    model = build_untrained(config)
+    try:
+        model.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {str(error)[:300]}") from error
+    return model.to(device).eval(), config

@@ -1,0 +1,77 @@
+"""From checked parameters to a job: everything that can be refused is refused here, before anything trains."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmcv import Config
+from mmdet.datasets import build_dataset
+
+from lib.data.catalog import Dataset, find_dataset
+from lib.data.coco import require_sound
+from lib.models.backbones import find_backbone
+from lib.models.config import build_config, data_config, parse_overrides
+from lib.models.detectors import find_detector, step_budget_warning
+from lib.models.recipes import Setting, find_recipe
+from lib.models.weights import WeightsError, find_weights
+from lib.runs import Run, create_run
+from lib.training.parameters import ParameterError, Parameters, pick_device
+from lib.training.schedule import check_schedule
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training that can start: its data are sound, its weights are on this machine, its config is whole."""
+
+    parameters: Parameters
+    dataset: Dataset
+    config: Config
+    device: torch.device
+    steps_an_epoch: int
+    warnings: tuple[str, ...]
+
+    @property
+    def run(self) -> Run:
+        """The run folder of this job, made when it is not there yet."""
+        return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.config.runner.max_epochs)
+
+
+def prepare(parameters: Parameters) -> Job:
+    """Check all that parameters lead to: data, weights, recipe, overrides, device.
+
+    Raises DataError, WeightsError or ParameterError, each saying what to do.
+    """
+    device = pick_device(parameters.device)
+    dataset = find_dataset(parameters.dataset)
+    require_sound(dataset)
+    backbone, detector = find_backbone(parameters.backbone), find_detector(parameters.detector)
+    weights = find_weights(parameters.pretrained, backbone.weights)
+    if parameters.load_from and not Path(parameters.load_from).is_file():
+        raise WeightsError(f"load_from={parameters.load_from}: no such file. It must be a checkpoint of a whole {detector.key}")
+    data = data_config(dataset, backbone, parameters.image_size, parameters.batch_size)
+    images = len(build_dataset(copy.deepcopy(data["train"])))  # mmdet leaves out images without objects
+    if parameters.batch_size > images:
+        raise ParameterError(f"batch_size={parameters.batch_size}: {dataset.name} has {images} training images with objects. "
+                             f"Allowed: 1 to {images}")
+    steps = -(-images // parameters.batch_size)
+    try:
+        plan = find_recipe(parameters.recipe).plan(
+            Setting(detector, backbone, parameters.batch_size, parameters.epochs, steps * parameters.epochs)
+        )
+        config = build_config(
+            dataset=dataset, detector=detector, backbone=backbone, plan=plan, image_size=parameters.image_size,
+            batch_size=parameters.batch_size, epochs=parameters.epochs, seed=parameters.seed, weights=weights,
+            load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
+        )
+        check_schedule(config.lr_config)
+    except ValueError as error:
+        raise ParameterError(str(error)) from error
+    warning = step_budget_warning(detector, steps * parameters.epochs, parameters.batch_size, parameters.load_from)
+    return Job(parameters, dataset, config, device, steps, (warning,) if warning else ())

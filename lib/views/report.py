@@ -1,0 +1,45 @@
+"""Notebooks executed by papermill, and their HTML: the pages that people without Jupyter read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def execute_notebook(name: str, output: Path, parameters: Mapping[str, Any]) -> Path:
+    """Run `notebooks/<name>.ipynb` with these parameters, write it to `output` (.ipynb) and its HTML beside; returns the HTML.
+
+    Raises papermill's PapermillExecutionError when a cell fails; the notebook written so far shows where.
+    """
+    import papermill
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        NOTEBOOKS / f"{name}.ipynb", output, parameters=dict(parameters), cwd=NOTEBOOKS.parent, progress_bar=False, log_output=False
+    )
+    return write_html(output)
+
+
+def write_html(notebook: Path) -> Path:
+    """The executed notebook as one HTML file beside it, pictures inside; needs no network to be read."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
+    page, _ = exporter.from_filename(str(notebook))
+    path = notebook.with_suffix(".html")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(page)
+    os.replace(partial, path)
+    return path
+
+
+def keep_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Save the figure as `<folder>/figures/<name>.png`, beside the run's other pictures."""
+    (folder / "figures").mkdir(exist_ok=True)
+    figure.savefig(folder / "figures" / f"{name}.png", bbox_inches="tight")
