@@ -82,11 +82,19 @@ def pipeline(scale: tuple[int, int]) -> list[dict[str, Any]]:
     ]
 
 
-def small_detector(path: str, classes: int = len(CLASSES), **test_cfg: Any) -> nn.Module:
-    """mmdet's detector of this config with a ResNet-18 and random weights. test_cfg: values of its (RoI head's) test config."""
+def small_detector(path: str, **test_cfg: Any) -> nn.Module:
+    """mmdet's detector of this config with a ResNet-18 and random weights; see `small_config`."""
+    return build_detector(small_config(path, **test_cfg)).eval()
+
+
+def small_config(path: str, **test_cfg: Any) -> ConfigDict:
+    """mmdet's model config with a ResNet-18 and our classes. test_cfg: values of its (RoI head's) test config."""
     model = copy.deepcopy(shipped_config(path).model)
     model.pop("pretrained", None)
     model.backbone.update(depth=18, init_cfg=None)
+    if "roi_head" in model:
+        model.roi_head.bbox_roi_extractor.roi_layer.use_torchvision = True  # mmcv's RoIAlign takes 4 times as long
+        model.test_cfg.rpn.update(nms_pre=300, max_per_img=300)
     channels = [64, 128, 256, 512]
     if model.get("neck"):
         model.neck.in_channels = [channels[index] for index in model.backbone.out_indices]
@@ -94,10 +102,10 @@ def small_detector(path: str, classes: int = len(CLASSES), **test_cfg: Any) -> n
         model.bbox_head.in_channels = channels[-1]
     heads = model.roi_head.bbox_head if "roi_head" in model else model.bbox_head
     for head in heads if isinstance(heads, list) else [heads]:
-        head.num_classes = classes
+        head.num_classes = len(CLASSES)
     part = model.test_cfg.rcnn if "rcnn" in model.test_cfg else model.test_cfg
     part.update(ConfigDict(test_cfg))
-    return build_detector(model).eval()
+    return model
 
 
 class Pixels(nn.Module):

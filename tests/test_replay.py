@@ -186,6 +186,19 @@ def test_perfect_suppression_reports_each_truth_once_and_keeps_what_is_false() -
     assert scores.tolist() == pytest.approx([0.6, 0.5, 0.3, 0.03])
 
 
+def test_perfect_suppression_keeps_a_second_box_that_fits_better() -> None:
+    """At IoU .5 it is a duplicate; at .95 it is the only hit."""
+    replay = by_hand()
+    boxes_xywh = replay.pool.boxes_xywh.copy()
+    boxes_xywh[0] = GT.boxes_xywh[0]
+    wide = replace(replay.pool, boxes_xywh=boxes_xywh, suppress=lambda p: replace(everything(p), limit=9))
+    answers, _ = perfect_suppression(replace(replay, pool=wide)).reported()
+    assert {0, 2} <= set(answers.tolist())
+    boxes_xywh[2], boxes_xywh[0] = boxes_xywh[0].copy(), boxes_xywh[2].copy()
+    answers, _ = perfect_suppression(replace(replay, pool=wide)).reported()
+    assert 2 in answers and 0 not in answers
+
+
 def test_perfect_suppression_leaves_room_for_the_truths() -> None:
     """COCO counts 100 of a class: 120 false ones above would push the truth out."""
     replay = by_hand()

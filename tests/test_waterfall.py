@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from planted import Answer, Box, Scene, scripted_detr, scripted_rcnn, scripted_vfnet, write_scenes
+from mmcv import Config
+from mmdet.models import build_detector
+from planted import (
+    CLASSES,
+    Answer,
+    Box,
+    Scene,
+    pipeline,
+    scripted_detr,
+    scripted_rcnn,
+    scripted_vfnet,
+    small_config,
+    write_scenes,
+)
 
-from lib.diagnosis.diagnosis import Diagnosis, diagnose
+from lib.diagnosis.diagnosis import Diagnosis, diagnose, diagnose_run
 from lib.diagnosis.false_positives import KINDS
 from lib.diagnosis.waterfall import NOT_COUNTED, waterfall
 from lib.evaluation.coco_metrics import evaluate
+from lib.runs import Run, read_json
+from lib.training.checkpoints import save_checkpoint
 
 EXACT = 1e-9
 SURE = {"cat": 0.9}
@@ -191,17 +206,22 @@ def test_kinds_of_false_positives_come_out_as_planted(tmp_path: Path) -> None:
     assert figures["all"]["duplicate"]["gain"] == pytest.approx(0, abs=EXACT)
 
 
-def test_files_are_written_whole(tmp_path: Path) -> None:
-    from lib.diagnosis.diagnosis import write_parquet
-    from lib.runs import write_json
-
-    scene = Scene(TRUTHS, GOOD[1:])
-    diagnosis = diagnose(scripted_rcnn([scene]), write_scenes(tmp_path / "data", [scene]))
-    write_parquet(tmp_path / "trace.parquet", diagnosis.trace)
-    write_json(tmp_path / "waterfall.json", diagnosis.waterfall)
-    again = pd.read_parquet(tmp_path / "trace.parquet")
-    assert list(again["stage"]) == list(diagnosis.trace["stage"])
-    assert list(again["bbox"][0]) == [20, 20, 20, 24]
-    read = json.loads((tmp_path / "waterfall.json").read_text())
-    assert [stage["name"] for stage in read["stages"]] == ["proposals", "class", "box", "suppression", "ranking"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "trace.parquet", "waterfall.json"]
+def test_a_run_gets_its_two_files(tmp_path: Path) -> None:
+    """From a run folder as a training leaves it; what is written reads back as it was, and nothing else is left behind."""
+    scene = Scene(TRUTHS, GOOD)
+    write_scenes(tmp_path / "data", [scene])
+    shared = dict(type="OrderedCocoDataset", ann_file=str(tmp_path / "data/truth.json"), img_prefix=str(tmp_path / "data"),
+                  classes=CLASSES, pipeline=pipeline((128, 128)))
+    model_config = small_config("faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py")
+    run = Run(tmp_path / "run")
+    save_checkpoint(run.best_checkpoint, {"state_dict": build_detector(copy.deepcopy(model_config)).state_dict()})
+    Config(dict(model=model_config, classes=CLASSES, data=dict(train=shared, val=dict(**shared, test_mode=True)),
+                custom_imports=dict(imports=["lib.data.mmdet_dataset"]))).dump(str(run.folder / "config.py"))
+    diagnosis = diagnose_run(run, bins={"tiny": (0, 500)})
+    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.py", "trace.parquet", "waterfall.json"]
+    trace, figures = pd.read_parquet(run.folder / "trace.parquet"), read_json(run.folder / "waterfall.json")
+    assert list(trace) == list(diagnosis.trace) and list(trace["stage"]) == list(diagnosis.trace["stage"])
+    assert list(trace["bbox"][0]) == [20, 20, 20, 24]
+    assert [stage["name"] for stage in figures["stages"]] == ["proposals", "class", "box", "suppression", "ranking"]
+    assert figures["sizes"] == diagnosis.waterfall["sizes"]
+    assert figures["ceiling"]["train"]["small"] == {"objects": 1, "never_taught": 1, "share": 1.0}  # 10 x 12 pixels at 128

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from mmcv import Config
 from mmcv.parallel import collate
 from mmdet.datasets import build_dataset
-from mmdet.models import build_detector
 from torch import nn
 from tqdm import tqdm
 
@@ -36,8 +34,8 @@ from lib.diagnosis.waterfall import (
     size_ranges,
     waterfall,
 )
-from lib.models.weights import read_state
 from lib.runs import Run, write_json
+from lib.training.checkpoints import load_trained
 from lib.training.validation import to_device
 
 
@@ -53,21 +51,12 @@ class Diagnosis:
     detections: Detections
 
 
-def open_detector(run: Run, device: torch.device) -> tuple[nn.Module, Config]:
-    """The run's best detector in eval mode, without any download, and its Config."""
-    config = Config.fromfile(str(run.folder / "config.py"))
-    model = build_detector(config.model)
-    model.load_state_dict(read_state(run.best_checkpoint))
-    model.CLASSES = tuple(config.classes)
-    return model.to(device).eval(), config
-
-
 def diagnose_run(run: Run, device: torch.device | str = "cpu", **options: Any) -> Diagnosis:
     """Diagnose a finished run on its validation images and write `trace.parquet` and `waterfall.json` into its folder.
 
     options: those of `diagnose`. Raises RunError when the run has no checkpoint or config.
     """
-    model, config = open_detector(run, torch.device(device))
+    model, config = load_trained(run, device)
     diagnosis = diagnose(model, build_dataset(config.data.val), build_dataset(config.data.train), **options)
     write_parquet(run.folder / "trace.parquet", diagnosis.trace)
     write_json(run.folder / "waterfall.json", diagnosis.waterfall)

@@ -2,7 +2,8 @@
 
 The kinds are TIDE's (arXiv:2008.08115, section 2.2, with its IoUs .5 and .1), decided in this order so that each
 detection has one: a second detection of a found object, an object of another class, a poor box on an object of its
-class, nothing there, and what is left: a poor box on an object of another class.
+class, nothing there, and what is left: a poor box on an object of another class. A kind's gain may be negative: what is a
+duplicate at IoU .5 can be the hit at .75, where AP counts as well.
 """
 
 from __future__ import annotations

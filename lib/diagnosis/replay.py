@@ -146,17 +146,20 @@ def perfect_box(replay: Replay) -> Replay:
 
 
 def perfect_suppression(replay: Replay) -> Replay:
-    """The best right answer of every truth is reported, whatever threshold, NMS or limit says; its duplicates are not.
+    """The surest right answer of every truth is reported, whatever threshold, NMS or limit says; its duplicates are not.
 
-    Right is: the truth's class, and a box that reaches `iou`. The other answers are the real suppression's, up to the
-    limit of COCO (100 of a class in an image), above which they would push a truth out of the count.
+    Right is: the truth's class, and a box that reaches `iou`. A second right answer is no duplicate when its box fits
+    better: at a higher IoU it is the hit. The other answers are the real suppression's, up to the limit of COCO (100 of a
+    class in an image), above which they would push a truth out of the count.
     """
     pool = replay.pool
-    right = right_answers(replay)
-    chosen = np.flatnonzero(right)
-    chosen = chosen[first_of_each(pool.truth[chosen], -pool.score[chosen])]
+    fit = fit_of_right_answers(replay)
+    chosen = np.flatnonzero(fit)
+    chosen = chosen[first_of_each(pool.truth[chosen], -pool.score[chosen], -fit[chosen])]
+    enough = np.zeros(len(replay.truths.ids) + 1)  # the last place is for no truth
+    enough[pool.truth[chosen]] = fit[chosen]
     answers, scores = replay.reported()
-    others = ~right[answers]
+    others = (fit[answers] == 0) | (fit[answers] > enough[pool.truth[answers]])
     answers = np.concatenate([chosen, answers[others]])  # the chosen come first into the count
     scores = np.concatenate([pool.score[chosen], scores[others]])
     counted = place_in_group(pool.label[answers]) < MAX_DETECTIONS
@@ -180,16 +183,16 @@ def perfect_ranking(replay: Replay) -> Replay:
     return replace(replay, answers=answers[order], scores=ranked[order])
 
 
-def right_answers(replay: Replay) -> np.ndarray:
-    """[answers] bool: the class of the truth that its candidate stands on, and a box that reaches `iou` with it."""
+def fit_of_right_answers(replay: Replay) -> np.ndarray:
+    """[answers] IoU with the truth that its candidate stands on, where it has its class and reaches `iou`; else 0."""
     pool, truths = replay.pool, replay.truths
-    right = np.zeros(len(pool.label), bool)
+    right = np.zeros(len(pool.label))
     asked = np.flatnonzero(pool.truth >= 0)
     asked = asked[pool.label[asked] == truths.labels[pool.truth[asked]]]
     for truth in np.unique(pool.truth[asked]):
         mine = asked[pool.truth[asked] == truth]
-        right[mine] = overlaps(pool.boxes_xywh[mine], truths.boxes_xywh[[truth]])[:, 0] >= replay.iou
-    return right
+        right[mine] = overlaps(pool.boxes_xywh[mine], truths.boxes_xywh[[truth]])[:, 0]
+    return np.where(right >= replay.iou, right, 0)
 
 
 def overlaps(boxes_xywh: np.ndarray, gt_boxes_xywh: np.ndarray) -> np.ndarray:
