@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 from mmdet.datasets import CocoDataset
@@ -13,7 +15,8 @@ class OrderedCocoDataset(CocoDataset):
     """Label i is `classes[i]`. mmdet numbers the categories as the file happens to list them, so train and val could differ."""
 
     def load_annotations(self, ann_file: str) -> list[dict[str, Any]]:
-        infos = super().load_annotations(ann_file)
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of every step
+            infos = super().load_annotations(ann_file)
         ids = {category["name"]: category["id"] for category in self.coco.dataset["categories"]}
         self.cat_ids = [ids[name] for name in self.CLASSES]
         self.cat2label = {category: label for label, category in enumerate(self.cat_ids)}

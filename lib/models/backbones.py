@@ -70,7 +70,7 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def find_backbone(key: str) -> Backbone:
-    """The entry of `key`, or of any `timm/<name>` that timm knows. Raises KeyError-like ValueError listing the known ones."""
+    """The entry of `key`, or of any `timm/<name>` that timm knows. Raises ValueError listing the known ones."""
     if key in BACKBONES:
         return BACKBONES[key]
     if key.startswith("timm/"):
@@ -87,7 +87,11 @@ def _any_timm(key: str) -> Backbone:
     if not timm.is_model(name):
         close = ", ".join(f"timm/{n}" for n in difflib.get_close_matches(name, timm.list_models(), n=5)) or "none similar"
         raise ValueError(f"unknown backbone '{key}': timm {timm.__version__} has no such model. Similar: {close}")
-    source = timm.models.get_pretrained_cfg(name)
+    try:
+        source = timm.models.get_pretrained_cfg(name)
+    except RuntimeError as error:  # the model is known, the tag after the dot is not
+        tags = ", ".join(f"timm/{known}" for known in timm.list_pretrained(name.partition(".")[0] + ".*")) or "none"
+        raise ValueError(f"unknown backbone '{key}': {error} Known: {tags}") from None
     mean, std = (source.mean, source.std) if source else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     r, g, b = (255 * value for value in mean)
     sr, sg, sb = (255 * value for value in std)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ import torch
 from mmcv import Config, ConfigDict
 from mmcv.utils import get_logger
 from mmdet.models import build_backbone, build_detector
-from torch import nn
+from mmdet.models.detectors import BaseDetector
 
 from lib.data.catalog import Dataset
 from lib.models.backbones import Backbone
 from lib.models.detectors import Detector
 from lib.models.recipes import Plan, shipped_config
-from lib.models.timm_backbone import changed_share
-from lib.models.weights import WeightsError, read_state
+from lib.models.timm_backbone import TimmBackbone
+from lib.models.weights import EXTRA, WeightsError, count_numbers, read_state
+
+OUTPUT_NORM = re.compile(r"norm\d\.")  # the norm that mmdet adds behind each stage of Swin; no weight file holds it
 
 
 def build_config(
@@ -80,7 +82,8 @@ def lend_backbone(own: ConfigDict, backbone: Backbone, weights: Path | None) -> 
 
 def fit_channels(model: ConfigDict) -> None:
     """Measure the backbone's channels on a small image and write them into the neck (DETR has none: into its head)."""
-    backbone = build_backbone(copy.deepcopy({**model.backbone, "init_cfg": None})).eval()
+    backbone = build_backbone(copy.deepcopy({**model.backbone, "init_cfg": None}))
+    backbone.eval()  # mmdet's backbones return nothing here
     with torch.no_grad():
         channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, 128, 128))]
     if model.get("neck"):
@@ -140,23 +143,6 @@ def _step_into(place: Any, part: str, key: str, may_be_new: bool = False) -> Any
     return place.get(part)
 
 
-def parse_overrides(text: str) -> dict[str, Any]:
-    """`"optimizer.lr=1e-3 model.rpn_head.anchor_generator.scales=[4]"` → a dict; values are Python literals, else strings.
-
-    Raises ValueError for a piece without `=`.
-    """
-    found: dict[str, Any] = {}
-    for piece in text.split():
-        key, equals, value = piece.partition("=")
-        if not (key and equals):
-            raise ValueError(f"override '{piece}': write key=value, without spaces inside, several separated by a space")
-        try:
-            found[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[key] = {"true": True, "false": False, "null": None}.get(value.lower(), value)
-    return found
-
-
 def nested_dicts(value: Any) -> Iterator[dict[str, Any]]:
     """Every dict inside a nested structure of dicts and lists, the outermost first."""
     if isinstance(value, dict):
@@ -165,34 +151,70 @@ def nested_dicts(value: Any) -> Iterator[dict[str, Any]]:
         yield from nested_dicts(item)
 
 
-def build_model(config: Config) -> nn.Module:
-    """The detector with its starting weights. Raises WeightsError when the backbone's file did not reach the backbone."""
-    get_logger("mmdet", log_level=logging.ERROR)
-    get_logger("mmcv", log_level=logging.ERROR)
+def build_untrained(config: Config) -> BaseDetector:
+    """The detector as its config describes it, before any weights: for a checkpoint to be loaded into."""
+    for name in ("mmdet", "mmcv"):  # they would list every tensor's initialization
+        get_logger(name).setLevel(logging.ERROR)
     model = build_detector(copy.deepcopy(config.model))
-    before = {name: value.clone() for name, value in model.backbone.named_parameters()}
-    model.init_weights()
     model.CLASSES = tuple(config.classes)
+    return model
+
+
+def build_model(config: Config) -> BaseDetector:
+    """The detector with its starting weights. Raises WeightsError when the backbone's file is not the backbone's."""
+    model = build_untrained(config)
     weights = config.model.backbone.get("init_cfg")
-    # norms that mmdet adds after the backbone are new, hence not 100%
-    if weights and changed_share(before, model.backbone) < 0.95:
-        raise WeightsError(f"{weights['checkpoint']} holds other tensors than {config.model.backbone.type} expects: wrong model?")
+    if weights:
+        load_backbone(model, Path(weights["checkpoint"]))
+    else:
+        model.init_weights()
     if config.load_from:
         load_detector(model, Path(config.load_from))
     return model
 
 
-def load_detector(model: nn.Module, path: Path) -> list[str]:
+def load_backbone(model: BaseDetector, path: Path) -> None:
+    """Initialize the model, and make sure that all of the file has reached all of its backbone: mmcv itself only logs.
+
+    Raises WeightsError for another model's file, naming a tensor.
+    """
+    given, backbone = read_state(path), model.backbone
+    if isinstance(backbone, TimmBackbone):
+        model.init_weights()  # it looks itself
+        return
+    if path.suffix == ".safetensors":
+        raise WeightsError(f"{path}: mmdet's {type(backbone).__name__} reads .pth files only. Convert it with torch.save")
+    before = {name: value.clone() for name, value in backbone.named_parameters()}
+    model.init_weights()
+    stayed = [name for name, value in backbone.named_parameters() if torch.equal(value, before[name])]
+    stayed = [name for name in stayed if not OUTPUT_NORM.match(name)]
+    if stayed:
+        raise WeightsError(f"{path} is not a weight file of this {type(backbone).__name__}: {len(stayed)} of its {len(before)} "
+                           f"tensors are missing or of another shape, first {stayed[0]}")
+    # a deeper sibling (pvtv2_b2 for pvtv2_b1) has every tensor that is needed, and more
+    numbers, own = count_numbers(given, without=("fc", "head")), count_numbers(backbone.state_dict())
+    if numbers > EXTRA * own:
+        raise WeightsError(f"{path} holds a larger model than this {type(backbone).__name__} ({numbers:,} numbers for {own:,})")
+
+
+def load_detector(model: BaseDetector, path: Path) -> list[str]:
     """Start from a whole detector's weights; returns the tensors whose shape differs (the class layers) and stay as built.
 
-    Raises WeightsError when the file is another detector's: when under 95% of the parameters are in it.
+    Raises WeightsError when the file is another detector's: when it lacks more than 5% of the parameters, the layers that
+    grow with the number of classes not counted, or when its backbone is a larger one.
     """
     if not path.is_file():
         raise WeightsError(f"load_from={path}: no such file")
     state, own = read_state(path), model.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
-    share = sum(own[name].numel() for name in fitting) / sum(value.numel() for value in own.values())
-    if share < 0.8:
-        raise WeightsError(f"load_from={path}: only {share:.0%} of this detector's numbers are in it. Is it the same detector and backbone?")
+    by_class = {name for name in state.keys() & own.keys() - fitting.keys() if state[name].shape[1:] == own[name].shape[1:]}
+    share = count_numbers(fitting) / count_numbers({name: own[name] for name in own.keys() - by_class})
+    if share < 0.95:
+        raise WeightsError(
+            f"load_from={path}: only {share:.0%} of this detector's numbers are in it. Is it the same detector and backbone?"
+        )
+    given, needed = (count_numbers({n: v for n, v in s.items() if n.startswith("backbone.")}) for s in (state, own))
+    if given > EXTRA * needed:
+        raise WeightsError(f"load_from={path}: its backbone is a larger one ({given:,} numbers for {needed:,})")
     model.load_state_dict(fitting, strict=False)
     return sorted(set(own) - set(fitting))

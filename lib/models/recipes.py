@@ -10,13 +10,13 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import mmdet
-from mmcv import Config
+from typing import TYPE_CHECKING, Any
 
 from lib.models.backbones import Backbone
 from lib.models.detectors import Detector
+
+if TYPE_CHECKING:  # the command reads the recipes' names, and mmdet takes ten seconds to load
+    from mmcv import Config
 
 Plan = dict[str, dict[str, Any]]  # optimizer, optimizer_config, lr_config
 
@@ -41,6 +41,9 @@ class Recipe:
 
 def shipped_config(path: str) -> Config:
     """A config of mmdet's wheel, e.g. `faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py`, with all it inherits."""
+    import mmdet
+    from mmcv import Config
+
     return Config.fromfile(str(Path(mmdet.__file__).parent / ".mim" / "configs" / path))
 
 

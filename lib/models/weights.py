@@ -9,15 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import urllib.parse
+import urllib.request
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from tqdm import tqdm
 
-# An interrupted or refused download says so in seconds; torch.hub itself would wait for the system's default.
+if TYPE_CHECKING:  # loaded where a file is read: the registries need only names
+    import torch
+
+SILENCE = 30  # seconds without an answer or another byte, after which an address counts as unreachable
+EXTRA = 1.1  # a file with more numbers than this share of the model's own is a larger model's
 REMEDY = (
     "Either put the file there by hand (copy it from a machine with network), pass its path as `pretrained=/path/to/file`, "
     "or train from random weights on purpose with `pretrained=none`."
@@ -76,7 +84,7 @@ class Hub:
         if source is None or not (source.hf_hub_id or source.url):
             raise WeightsError(f"timm publishes no weights for {self.timm_name}. {REMEDY}")
         if not source.hf_hub_id:
-            return Url(source.url).fetch()
+            return Url(str(source.url)).fetch()
         try:
             return Path(hf_hub_download(source.hf_hub_id, "model.safetensors"))
         except Exception as error:  # the hub raises many kinds; each means the same for the user
@@ -106,18 +114,28 @@ def find_weights(pretrained: str, source: Source) -> Path | None:
 
 def cache_folder() -> Path:
     """torch's own cache of checkpoints, so that files other tools have fetched are found (`$TORCH_HOME` moves it)."""
+    import torch
+
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def download(address: str, path: Path) -> None:
-    """Fetch into a temporary name, then rename; the sha256 is kept beside the file to notice later damage."""
+    """Fetch into a temporary name, then rename; the sha256 is kept beside the file to notice later damage.
+
+    Raises WeightsError when the address cannot be reached or the connection breaks before the last byte.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        torch.hub.download_url_to_file(address, str(partial))
+        with urllib.request.urlopen(address, timeout=SILENCE) as answer, open(partial, "wb") as file:
+            promised = int(answer.headers.get("Content-Length") or 0)
+            with tqdm.wrapattr(answer, "read", total=promised or None, desc=path.name, dynamic_ncols=True) as body:
+                shutil.copyfileobj(body, file)
+        if promised and partial.stat().st_size != promised:  # urllib takes a broken connection for the end of the file
+            raise OSError(f"the connection broke after {partial.stat().st_size:,} of {promised:,} bytes")
         path.with_name(path.name + ".sha256").write_text(sha256(partial))
         os.replace(partial, path)
-    except OSError as error:  # URLError and HTTPError are OSErrors
+    except (OSError, HTTPException) as error:  # URLError and HTTPError are OSErrors
         raise WeightsError(f"{path} is not there and {address} cannot be downloaded ({error}). {REMEDY}") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -145,6 +163,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
     Raises WeightsError when the file cannot be read or holds no tensors.
     """
+    import torch
+
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -159,3 +179,11 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not any(isinstance(value, torch.Tensor) for value in content.values()):
         raise WeightsError(f"{path} holds no tensors by name")
     return content
+
+
+def count_numbers(state: Mapping[str, Any], without: Collection[str] = ()) -> int:
+    """How many floating-point numbers the tensors hold, those of the layers named in `without` (classifiers) left out."""
+    import torch
+
+    tensors = (value for name, value in state.items() if name.rpartition(".")[0] not in without)
+    return sum(value.numel() for value in tensors if isinstance(value, torch.Tensor) and value.is_floating_point())

@@ -13,8 +13,9 @@ from mmdet.datasets import build_dataset
 from lib.data.catalog import Dataset, find_dataset
 from lib.data.coco import require_sound
 from lib.models.backbones import find_backbone
-from lib.models.config import build_config, data_config, parse_overrides
+from lib.models.config import build_config, data_config
 from lib.models.detectors import find_detector, step_budget_warning
+from lib.models.overrides import parse_overrides
 from lib.models.recipes import Setting, find_recipe
 from lib.models.weights import WeightsError, find_weights
 from lib.runs import Run, create_run

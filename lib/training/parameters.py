@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from lib.data.coco import parse_image_size
 from lib.models.backbones import find_backbone
-from lib.models.config import parse_overrides
 from lib.models.detectors import find_detector
+from lib.models.overrides import parse_overrides
 from lib.models.recipes import find_recipe
+from lib.notebook import injected
 from lib.training.trackers import TRACKERS
+
+if TYPE_CHECKING:  # loaded when a device is picked: parameters are refused at once
+    import torch
 
 
 class ParameterError(ValueError):
@@ -105,19 +107,9 @@ def notebook_parameters(namespace: Mapping[str, Any]) -> Parameters:
     return check_parameters({**injected(namespace.get("In", [])), **known})
 
 
-def injected(cells: list[str]) -> dict[str, Any]:
-    """Names and values assigned in papermill's parameters cells. `cells` are the sources IPython has run (`In`)."""
-    found: dict[str, Any] = {}
-    for source in cells:
-        if source.startswith("# Parameters\n"):
-            for statement in ast.parse(source).body:
-                if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                    found[statement.targets[0].id] = ast.unparse(statement.value)
-    return found
-
-
 def pick_device(device: str) -> torch.device:
     """`auto` takes a GPU when mmcv's ops were built for it, else the CPU. Raises ParameterError when a GPU is asked for in vain."""
+    import torch
     from mmcv.ops import get_compiling_cuda_version
 
     usable = torch.cuda.is_available() and get_compiling_cuda_version() != "not available"

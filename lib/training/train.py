@@ -29,6 +29,7 @@ from tqdm import tqdm
 from lib.data.catalog import summary
 from lib.evaluation.coco_metrics import evaluate
 from lib.models.config import build_model
+from lib.progress import progress_bar
 from lib.runs import Run, now, outputs_root, read_log, write_json, write_text
 from lib.training import environment
 from lib.training.checkpoints import read_checkpoint, save_checkpoint
@@ -97,9 +98,7 @@ class _Training:
     def go(self) -> None:
         """Every epoch that is left, then the record of the whole."""
         total = self.job.epochs * self.job.steps_an_epoch
-        # in a notebook or a pipe every refresh is a line that stays
-        pause = 0.2 if sys.stderr.isatty() else 20.0
-        with tqdm(total=total, initial=self.step, desc="training", unit="step", dynamic_ncols=True, mininterval=pause) as bar:
+        with progress_bar(total, "training", "step", initial=self.step) as bar:
             while self.epoch < self.job.epochs:
                 figures = self._train_epoch(bar)
                 self._validate(figures)
@@ -200,7 +199,8 @@ class _Training:
                 **line, "best_epoch": self.epoch, "per_class": found.per_class, "counts": found.counts})
         save_checkpoint(self.run.last_checkpoint, self.state())
         shown = "none" if score is None else f"{score:.3f}"
-        tqdm.write(f"epoch {self.epoch}/{self.job.epochs}: bbox_mAP {shown}, val loss {losses['loss']:.3f}", file=sys.stderr)
+        tqdm.write(f"epoch {self.epoch}/{self.job.epochs}: bbox_mAP {shown}, val loss {losses['loss']:.3f}", file=sys.stdout)
+        sys.stdout.flush()
 
     def _finish(self) -> None:
         seen = self.epoch * len(self.train_set), self.epoch * len(self.val_set)

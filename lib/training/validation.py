@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv.parallel import collate, scatter
-from torch import Tensor, nn
-from tqdm import tqdm
+from mmdet.models.detectors import BaseDetector
+from torch import Tensor
 
 from lib.data.mmdet_dataset import OrderedCocoDataset
+from lib.progress import progress_bar
 
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, dataset: OrderedCocoDataset, device: torch.device, seed: int = 0, progress: str = "validating"
+    model: BaseDetector, dataset: OrderedCocoDataset, device: torch.device, seed: int = 0, progress: str = "validating"
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Detections as COCO results (bbox xywh, pixels of the original image) and each loss averaged over the images.
 
@@ -32,7 +33,8 @@ def validate(
     model.eval()
     detections: list[dict[str, Any]] = []
     totals: dict[str, float] = defaultdict(float)
-    for index in tqdm(range(len(dataset)), desc=progress, unit="image", leave=False, dynamic_ncols=True):
+    bar = progress_bar(len(dataset), progress, "image", inside=True)
+    for index in range(len(dataset)):
         batch = to_device(collate([dataset.with_truth(index)], samples_per_gpu=1), device)
         with cached_features(model, batch["img"]), torch.random.fork_rng():
             torch.manual_seed(seed * 1_000_003 + index)
@@ -40,10 +42,12 @@ def validate(
                 totals[name] += value
             boxes_by_class = model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0]
         detections += as_coco(boxes_by_class, dataset.img_ids[index], dataset.cat_ids)
+        bar.update()
+    bar.close()
     return detections, {name: total / len(dataset) for name, total in totals.items()}
 
 
-def losses(model: nn.Module, batch: dict[str, Any]) -> dict[str, float]:
+def losses(model: BaseDetector, batch: dict[str, Any]) -> dict[str, float]:
     """The detector's own losses and accuracies of a batch, and their sum `loss`, with every norm and dropout in eval mode.
 
     Some heads compute less in eval mode (VFNetHead returns two of the three outputs that its loss needs: mmdet 2.28,
@@ -61,7 +65,7 @@ def losses(model: nn.Module, batch: dict[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def cached_features(model: nn.Module, images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def cached_features(model: BaseDetector, images: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Inside, `model.extract_feat` gives the features of `images` [batch, 3, h, w], computed once, to whoever asks."""
     features = model.extract_feat(images)
     model.extract_feat = lambda _: features

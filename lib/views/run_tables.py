@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from lib.data.catalog import summary
 from lib.runs import Run
 from lib.training.job import Job
 
 
-def outline(job: Job) -> pd.DataFrame:
+def outline(job: Job) -> Styler:
     """What a job will do, one row a fact, before it does it."""
     config, data, asked = job.config, summary(job.dataset), job.parameters
     optimizer = {key: value for key, value in config.optimizer.items() if key not in ("type", "lr", "paramwise_cfg")}
@@ -30,7 +31,7 @@ def outline(job: Job) -> pd.DataFrame:
     return _column(rows)
 
 
-def figures(run: Run) -> pd.DataFrame:
+def figures(run: Run) -> Styler:
     """The best epoch's metrics and losses, one row a figure, to four decimals, and how many objects they rest on."""
     metrics = run.metrics()
     shown = {key: value for key, value in metrics.items() if key.startswith(("bbox_mAP", "loss", "acc")) or ".loss" in key}
@@ -42,8 +43,10 @@ def figures(run: Run) -> pd.DataFrame:
     return _column(rows)
 
 
-def _column(rows: dict[str, object]) -> pd.DataFrame:
-    return pd.DataFrame({"": [str(value) for value in rows.values()]}, index=list(rows))
+def _column(rows: dict[str, object]) -> Styler:
+    """One value a row, shown whole: pandas would cut a path after 50 characters."""
+    table = pd.DataFrame({"": [str(value) for value in rows.values()]}, index=list(rows))
+    return table.style.format(escape="html").hide(axis="columns").set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
 
 
 def _words(values: dict[str, object]) -> str:

@@ -1,0 +1,65 @@
+"""The `workbook` command: its help, and what it says when something cannot be done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scenes import make_dataset
+
+WORKBOOK = str(Path(sys.executable).with_name("workbook"))
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
+    make_dataset(tmp_path / "data", "scenes")
+    return tmp_path
+
+
+def workbook(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([WORKBOOK, *words], capture_output=True, text=True, timeout=300)
+
+
+def test_every_command_shows_an_example() -> None:
+    listed = workbook("--help").stdout
+    for command in ("run", "list", "compare", "check", "split"):
+        assert command in listed
+        assert f"Example: workbook {command}" in workbook(command, "--help").stdout
+
+
+def test_wrong_parameters_are_all_named_with_what_is_allowed_and_without_a_traceback() -> None:
+    done = workbook("run", "--backbone", "resnet5", "--epochs", "0", "--recipe", "best")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    for words in ("backbone = 'resnet5': unknown backbone", "epochs = 0: Input should be greater than or equal to 1",
+                  "recipe = 'best': unknown recipe 'best'. Known: official"):
+        assert words in done.stderr
+
+
+def test_list_and_compare_without_runs_say_how_to_make_one() -> None:
+    for command in ("list", "compare"):
+        done = workbook(command)
+        assert done.returncode == 2 and "no runs in" in done.stderr and "workbook run --backbone" in done.stderr
+
+
+def test_check_ends_with_1_when_there_are_errors(root: Path) -> None:
+    good = workbook("check", "scenes")
+    assert good.returncode == 0 and "scenes: 0 errors" in good.stdout
+    next((root / "data" / "scenes" / "images").iterdir()).write_bytes(b"")
+    bad = workbook("check", "scenes")
+    assert bad.returncode == 1 and "scenes: 1 error" in bad.stdout
+
+
+def test_split_makes_a_val_set_from_train_json_alone(root: Path) -> None:
+    folder = root / "data" / "scenes"
+    whole = json.loads((folder / "train.json").read_text())
+    (folder / "val.json").unlink()
+    done = workbook("split", "scenes", "--val-share", "0.5")
+    assert done.returncode == 0, done.stderr
+    parts = [json.loads((folder / f"{name}.json").read_text())["images"] for name in ("train", "val")]
+    assert sorted(image["file_name"] for part in parts for image in part) == sorted(image["file_name"] for image in whole["images"])
+    again = workbook("split", "scenes")
+    assert again.returncode == 2 and "val.json" in again.stderr
