@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,12 @@ TRUTHS = [
 
 
 def untrained(path: str, **test_cfg: Any) -> nn.Module:
-    """A detector as it is built, its class layers spread so that its scores differ."""
+    """A detector before its training, its class layers spread so that its scores differ."""
     torch.manual_seed(3)
     model = small_detector(path, **test_cfg)
+    logging.disable()  # mmcv lists every tensor
+    model.init_weights()  # deformable_detr's level embeddings are raw memory before
+    logging.disable(logging.NOTSET)
     for name, weight in model.named_parameters():
         if any(part in name for part in ("fc_cls.weight", "retina_cls.weight", "vfnet_cls.weight", "rpn_cls.weight", "fc_reg.weight")):
             nn.init.normal_(weight, std=0.1)

@@ -219,6 +219,14 @@ def test_query_loses_to_the_neighbour_and_to_the_limit(tmp_path: Path) -> None:
     assert (rows.iloc[4]["stage"], rows.iloc[4]["lost_to"]) == ("suppression", "max_per_img")
 
 
+def test_any_other_iou(tmp_path: Path) -> None:
+    """A box of IoU .67 is a find at .5, and a poor box at .75."""
+    scene = Scene([(HERE, "cat")], [Answer(HERE, SURE, to=shifted(HERE, 8))])
+    model = scripted_rcnn([scene])
+    stages = [traced(tmp_path, model, [scene], iou=iou).iloc[0]["stage"] for iou in (0.5, 0.75)]
+    assert stages == ["detected", "box"]
+
+
 def test_columns_are_documented_and_crowds_are_no_rows(tmp_path: Path) -> None:
     scene = Scene([(HERE, "cat")], [Answer(HERE, SURE)])
     dataset = write_scenes(tmp_path, [scene], crowds=[(1, at(150, 150, 90, 90), "cat")])

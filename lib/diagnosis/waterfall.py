@@ -2,7 +2,8 @@
 
 It is complete by construction: a drop is the AP of one replay less that of the replay before, and the last replay
 reports every truth with its own box and class above everything else, so the drops add up to 1 − AP. What the metric
-cannot count (over 100 truths of a class in an image) would be left over: a drop of its own, `not counted`.
+cannot count would be left over and is a drop of its own, `not counted`: over 100 truths of a class in an image, or three of
+a class on top of each other on both sides of a size's border, where COCO's greedy matching leaves one out.
 """
 
 from __future__ import annotations
