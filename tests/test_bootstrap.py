@@ -243,10 +243,12 @@ def test_a_bucket_too_small_or_too_vague_is_undetermined() -> None:
     assert few.undetermined and few.words().startswith("undetermined, too few: 0.300 ")
 
 
-def test_the_bias_of_resamples_is_taken_off_twice() -> None:
+def test_the_bias_of_resamples_is_taken_off_a_precision_twice() -> None:
     drawn = np.r_[0.3, np.random.default_rng(0).normal(0.32, 0.03, 5001)]  # resamples score .02 higher than the data
-    interval = Figure(np.c_[drawn], np.array([500]), objects=900, images=500).interval()
+    figure = Figure(np.c_[drawn], np.array([500]), objects=900, images=500)
+    interval, difference = figure.interval(), dataclasses.replace(figure, is_difference=True).interval()
     assert interval.value == 0.3 and interval.low + interval.high == pytest.approx(2 * (0.3 - 0.02), abs=0.004)
+    assert difference.low + difference.high == pytest.approx(2 * 0.32, abs=0.004)
 
 
 def test_a_class_in_few_images_makes_the_mean_less_certain() -> None:
