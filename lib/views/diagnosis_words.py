@@ -59,10 +59,7 @@ def missed(objects: pd.DataFrame, what: str, kept: Kept) -> str:
     total, stages = len(objects), objects["stage"].value_counts()
     lost = int((~objects["detected"]).sum())
     late = int(stages.get(RANKING, 0))
-    if not lost:
-        start = f"**{_every(total, what)} found.**"
-    else:
-        start = f"**Of {_count(total, what)} {lost} {_word('are', lost)} missed.**"
+    start = f"**Of {_count(total, what)} {lost} {_word('are', lost)} missed.**" if lost else f"**{_every(total, what)} found.**"
     told = [_lost(stage, objects[objects["stage"] == stage], kept) for stage in kept.stage_names if stage in LOST]
     told = [words for words in told if words]
     sentences = [start]
@@ -93,9 +90,12 @@ def taught(kept: Kept, size: str) -> str:
 def costs(kept: Kept, size: str) -> str:
     """The AP now, and what each stage costs on the way to 1, largest first; what cannot be told is said to be so."""
     intervals, steps = kept.figures["intervals"][size], kept.figures["sizes"][size]["steps"]
-    told, open_ = [], []
+    told, open_, free = [], [], []
     for step in sorted(steps, key=lambda step: -step["drop"]):
         interval = intervals["steps"].get(step["stage"])
+        if interval and interval["low"] == interval["high"] == 0:
+            free.append(step["stage"])
+            continue
         words = f"{step['stage']} {step['drop']:.3f}"
         if interval:
             words += f" ({interval['low']:.3f} to {interval['high']:.3f})"
@@ -106,7 +106,8 @@ def costs(kept: Kept, size: str) -> str:
     start += ", undetermined: the interval is too wide to be used, or rests on too few images." if now["undetermined"] else "."
     found = f" Of the way to 1 the stages cost: {', '.join(told)}." if told else ""
     vague = f" Undetermined, with these {now['objects']} {_word('objects', now['objects'])}: {', '.join(open_)}." if open_ else ""
-    return start + found + vague
+    nothing = f" Nothing: {', '.join(free)}." if free else ""
+    return start + found + vague + nothing
 
 
 def help_for(kept: Kept, size: str) -> str:
@@ -117,11 +118,18 @@ def help_for(kept: Kept, size: str) -> str:
         return "No stage costs anything: there is nothing to mend."
     interval = kept.figures["intervals"][size]["steps"][worst["stage"]]
     stage = next(stage for stage in kept.figures["stages"] if stage["name"] == worst["stage"])
+    first = kept.trace if size == "all" else kept.trace[kept.trace["size"] == size]
+    most_lost = first.loc[~first["detected"], "stage"].mode()
+    other = ""
+    if len(most_lost) and worst["stage"] not in list(most_lost):
+        other = (f" Most of the missed are lost at {most_lost[0]}: that counts objects at IoU {kept.iou:g}, while AP also asks for "
+                 "boxes that fit to IoU .95, and counts false detections.")
     sure = f"it costs most in {interval['largest_in']:.0%} of the resamples"
     if interval["undetermined"]:
         sure += f", but {_on(interval)} {_word('are', interval['objects'])} too few to be sure"
     remedies = "\n".join(f"- {remedy}" for remedy in stage["remedies"])
-    return f"**The costliest stage is {worst['stage']}** ({sure}): {stage['question']} What helps there:\n\n{remedies}"
+    return (f"**The costliest stage is {worst['stage']}** ({sure}): {stage['question']}{other} "
+            f"What helps at {worst['stage']}:\n\n{remedies}")
 
 
 def difference(kept: Kept, other: Kept, differences: pd.DataFrame) -> str:
