@@ -85,7 +85,7 @@ def _why(row: pd.Series) -> str:
         return f"box: IoU {row['box_iou']:.2f}"
     if row["stage"] == "suppression":
         return f"suppression: {row['lost_to'] or ''}"
-    return f"{row['stage']}: best IoU {row['candidate_iou']:.2f}"
+    return f"{row['stage']}: {row['candidate_cut'] or format(row['candidate_iou'], '.2f')}"
 
 
 def _sheet(count: int) -> tuple[Figure, list[Axes]]:

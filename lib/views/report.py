@@ -47,6 +47,7 @@ def keep_figure(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / "figures" / f"{name}.png", bbox_inches="tight")
 
 
-def keep_text(text: str, folder: Path, name: str) -> None:
-    """Save the Markdown as `<folder>/<name>.md`."""
+def keep_text(text: str, folder: Path, name: str) -> str:
+    """Save the Markdown as `<folder>/<name>.md`, and give it back to be shown."""
     write_text(folder / f"{name}.md", text + "\n")
+    return text
