@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lib.data.catalog import DataError
 from lib.models.weights import WeightsError
-from lib.runs import RunError, list_runs, outputs_root, runs_root
+from lib.runs import RunError, list_runs, open_run, outputs_root, runs_root
 from lib.training.parameters import ParameterError, Parameters, check_parameters
 from lib.training.trackers import TrackerError
 
@@ -98,6 +98,22 @@ def compare(
     paths = write_comparison(comparison(chosen), outputs_root())
     Console().print(Markdown(remarks(chosen)))
     print(*paths, sep="\n")
+
+
+@app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")
+def diagnose(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder; `workbook list` shows them")],
+    other: Annotated[str, typer.Option(help="a second run on the same val images to set beside it")] = "",
+    iou: Annotated[float, typer.Option(help="from this overlap on a box fits its object")] = 0.5,
+) -> None:
+    """Why a run's objects are missed: notebook 3 in the run folder, with its page. What is known already is only read."""
+    chosen = open_run(name)
+    beside = str(open_run(other).folder) if other else ""
+    from lib.views.report import execute_notebook
+
+    page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {"run": str(chosen.folder), "other": beside, "iou": iou})
+    Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))
+    print(f"page: {page}")
 
 
 @app.command(epilog="Example: workbook check litter")
