@@ -24,11 +24,9 @@ PROBLEMS = (DataError, ParameterError, RunError, TrackerError, WeightsError)
 
 def main() -> None:
     """The command's entry: a problem that the user can mend is said in words, not as a traceback."""
-    from lib.training.train import TrainingError
-
     try:
         app()
-    except (*PROBLEMS, TrainingError) as error:
+    except PROBLEMS as error:
         Console(stderr=True, highlight=False).print(f"{type(error).__name__}: {error}", markup=False, style="red", soft_wrap=True)
         sys.exit(2)
 
