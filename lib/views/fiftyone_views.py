@@ -10,18 +10,21 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from bson import ObjectId
 from filelock import FileLock
+from pandas.io.formats.style import Styler
+from pymongo import UpdateOne
 
 from lib.diagnosis.false_positives import KINDS
 from lib.diagnosis.stages import BOX, CLASS, DETECTED, DETECTED_COLOR, RANKING, SUPPRESSION
-from lib.runs import Run
 from lib.views.fiftyone_database import connect, database_folder
-from lib.views.fiftyone_samples import FOUND, Browsed, images, prediction_labels, read_runs, suffix, truth_labels
+from lib.views.fiftyone_samples import FOUND, Browsed, images, prediction_labels, suffix, truth_labels
 
 TRUTH = "ground_truth"
 OURS = "workbook_views"  # in the dataset's info: the names of the views that a rebuild may replace
@@ -47,12 +50,11 @@ class SavedView:
     highest_first: bool
 
 
-def build(runs: Sequence[Run]) -> Any:
-    """The FiftyOne dataset of these runs with its saved views, made or made anew; returns it, persistent.
+def build(browsed: Sequence[Browsed]) -> Any:
+    """The FiftyOne dataset of these runs (see `read_runs`) with its saved views, made or made anew; returns it, persistent.
 
-    Raises RunError when a run is not diagnosed or they are of different data, BrowseError without a database.
+    Raises BrowseError without a database.
     """
-    browsed = read_runs(runs)
     fo = connect()
     name = dataset_name(browsed)
     with FileLock(database_folder() / f".{name}.lock"):  # two at once would both add the images
@@ -86,15 +88,32 @@ def _new_dataset(fo: Any, name: str, run: Browsed) -> Any:
 
 
 def _write_labels(fo: Any, dataset: Any, field: str, labels: Iterable[tuple[int, dict[str, Any]]]) -> None:
-    """Replace the boxes of the field; the tags of those that were there stay."""
-    tags = _tags(dataset, field)
-    of_image: dict[int, list[Any]] = defaultdict(list)
+    """Replace the boxes of the field; the tags of those that were there stay.
+
+    They go to the database as it keeps them (what `fo.Detection.to_dict` gives): as objects they take three times as long.
+    """
+    from fiftyone.core.odm import get_db_conn
+
+    tags, types = _tags(dataset, field), {}  # type: dict[str, list[str]], dict[str, type]
+    of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for image_id, attributes in labels:
-        of_image[image_id].append(fo.Detection(**attributes, tags=tags.get(attributes["id"], [])))
-    if field not in dataset.get_field_schema():
+        types |= {name: type(value) for name, value in attributes.items() if name not in types}
+        id_ = attributes.pop("id")
+        of_image[image_id].append({"_id": ObjectId(id_), "_cls": "Detection", "attributes": {}, "tags": tags.get(id_, []), **attributes})
+    schema = dataset.get_field_schema(flat=True)
+    if field not in schema:
         dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    image_ids = dataset.values("image_id")
-    dataset.set_values(field, [fo.Detections(detections=of_image[image_id]) for image_id in image_ids], dynamic=True)
+    kinds = {str: fo.StringField, bool: fo.BooleanField, int: fo.IntField, float: fo.FloatField}
+    for name, kind in types.items():
+        if kind in kinds and name not in ("id", "label", "confidence") and f"{field}.detections.{name}" not in schema:
+            dataset.add_sample_field(f"{field}.detections.{name}", kinds[kind])
+    now = datetime.now(UTC)
+    ids, image_ids = dataset.values(["id", "image_id"])
+    get_db_conn()[dataset._sample_collection_name].bulk_write([
+        UpdateOne({"_id": ObjectId(id_)}, {"$set": {
+            field: {"_cls": "Detections", "detections": of_image[image_id]}, "last_modified_at": now}})
+        for id_, image_id in zip(ids, image_ids, strict=True)], ordered=False)
+    dataset.reload()
 
 
 def _tags(dataset: Any, field: str) -> dict[str, list[str]]:
@@ -199,3 +218,8 @@ def table(dataset: Any) -> pd.DataFrame:
         about = dataset.get_saved_view_info(name)
         rows.append({"saved view": name, "shows": len(dataset.load_saved_view(name)), "what it is": about["description"] or ""})
     return pd.DataFrame(rows, columns=["saved view", "shows", "what it is"])
+
+
+def for_reading(views: pd.DataFrame) -> Styler:
+    """The table whole, text to the left."""
+    return views.style.hide(axis="index").format(escape="html").set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
