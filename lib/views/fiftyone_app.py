@@ -20,7 +20,14 @@ def launch(dataset: Any, port: int) -> Any:
 
     port: the one wanted; when it is taken, the next free one. Raises BrowseError when none is free.
     """
-    return connect().launch_app(dataset, address=ADDRESS, port=free_port(port), remote=True, auto=False)
+    fo = connect()
+    from fiftyone.core.service import ServiceListenTimeout
+
+    try:
+        return fo.launch_app(dataset, address=ADDRESS, port=free_port(port), remote=True, auto=False)
+    except ServiceListenTimeout:
+        raise BrowseError("the App did not start within a minute. The dataset and its views are kept; when the machine is less "
+                          "busy, try again") from None
 
 
 def free_port(wanted: int) -> int:
