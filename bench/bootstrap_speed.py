@@ -21,40 +21,42 @@ from lib.evaluation.resampling import average_precision, resample_weights, summa
 IMAGES, CLASSES, TRUTHS, DETECTIONS = 5_000, 80, 36_000, 329_000
 
 
-def coco_scale(seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A data set and detections as numerous, and as unevenly spread, as those of COCO val2017.
+def coco_scale(
+    seed: int = 0, images: int = IMAGES, truths: int = TRUTHS, detections: int = DETECTIONS
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A data set and detections as numerous, and as unevenly spread, as those of COCO val2017, or another number of them.
 
     Most classes are rare (Zipf); an image holds up to four, each more than once. A fifth of the detections lie near a
     truth, the others miss it by some sides, in its class or in another. A truth fills .7 of its box, as masks do.
     """
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1, CLASSES + 1)
-    kinds = rng.choice(CLASSES, (IMAGES, 4), p=share / share.sum())
-    image = np.sort(rng.choice(IMAGES, TRUTHS, p=rng.dirichlet(np.full(IMAGES, 1.0))))
-    category = kinds[image, rng.integers(0, 4, TRUTHS)]
-    sides = np.exp(rng.normal(np.log(50), 1.0, (TRUTHS, 1)) + rng.normal(0, 0.3, (TRUTHS, 2))).clip(4, 500)
-    xywh = np.hstack([rng.uniform(0, 640, (TRUTHS, 2)), sides])
-    base = rng.integers(0, TRUTHS, DETECTIONS)
-    near = rng.random(DETECTIONS) < 0.2
-    shift = np.where(near, rng.choice([0.03, 0.1, 0.3], DETECTIONS), 3.0)[:, None]
-    found_xywh = xywh[base] * np.exp(rng.normal(0, shift / 2, (DETECTIONS, 4)) * [0, 0, 1, 1])
-    found_xywh[:, :2] += rng.normal(0, shift, (DETECTIONS, 2)) * xywh[base, 2:]
+    kinds = rng.choice(CLASSES, (images, 4), p=share / share.sum())
+    image = np.sort(rng.choice(images, truths, p=rng.dirichlet(np.full(images, 1.0))))
+    category = kinds[image, rng.integers(0, 4, truths)]
+    sides = np.exp(rng.normal(np.log(50), 1.0, (truths, 1)) + rng.normal(0, 0.3, (truths, 2))).clip(4, 500)
+    xywh = np.hstack([rng.uniform(0, 640, (truths, 2)), sides])
+    base = rng.integers(0, truths, detections)
+    near = rng.random(detections) < 0.2
+    shift = np.where(near, rng.choice([0.03, 0.1, 0.3], detections), 3.0)[:, None]
+    found_xywh = xywh[base] * np.exp(rng.normal(0, shift / 2, (detections, 4)) * [0, 0, 1, 1])
+    found_xywh[:, :2] += rng.normal(0, shift, (detections, 2)) * xywh[base, 2:]
     score = rng.beta(np.where(near, 3, 0.6), np.where(near, 2, 6)).astype(np.float32)
-    other = rng.random(DETECTIONS) < 0.4
-    found_category = np.where(other & ~near, rng.choice(CLASSES, DETECTIONS), category[base])
+    other = rng.random(detections) < 0.4
+    found_category = np.where(other & ~near, rng.choice(CLASSES, detections), category[base])
     truth = {
-        "images": [{"id": i, "width": 640, "height": 480} for i in range(IMAGES)],
+        "images": [{"id": i, "width": 640, "height": 480} for i in range(images)],
         "categories": [{"id": c + 1, "name": f"class {c + 1}"} for c in range(CLASSES)],
         "annotations": [
             {"id": i + 1, "image_id": int(image[i]), "category_id": int(category[i]) + 1, "bbox": xywh[i].tolist(),
              "area": float(xywh[i, 2] * xywh[i, 3] * 0.7), "iscrowd": int(i % 80 == 0)}
-            for i in range(TRUTHS)
+            for i in range(truths)
         ],
     }
     return truth, [
         {"image_id": int(image[base[i]]), "category_id": int(found_category[i]) + 1, "bbox": found_xywh[i].tolist(),
          "score": float(score[i])}
-        for i in range(DETECTIONS)
+        for i in range(detections)
     ]
 
 
