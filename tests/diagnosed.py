@@ -36,7 +36,8 @@ def kept(
     """The diagnosis with these rows, one image to three of them, in `folder`; drops are the same for every size with objects."""
     folder.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / "1.png"), np.full((256, 256, 3), 90, np.uint8))
-    usual = {**dict.fromkeys(COLUMNS), "never_taught": False, "best_anchor_iou": 0.6, "first_rank": np.nan, "image_id": 1, "file_name": "1.png"}
+    usual = {**dict.fromkeys(COLUMNS), "never_taught": False, "best_anchor_iou": 0.6, "first_rank": np.nan,
+             "image_id": 1, "file_name": "1.png"}
     trace = pd.DataFrame([
         {**usual, "annotation_id": number, "bbox": [30.0, 40.0, SIDES[row["size"]], SIDES[row["size"]]], **row}
         for number, row in enumerate(rows, start=1)
