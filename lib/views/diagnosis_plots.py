@@ -89,12 +89,12 @@ def calibration(kept: Kept, *, axes: Sequence[Axes] | None = None) -> list[Axes]
     counted = kept.detections[kept.detections["outcome"].isin(["true", "false"])]
     for ax, size in zip(panels, ORDER[:3], strict=True):
         found = counted[counted["area"].between(*size_ranges()[size])]
-        bins = np.minimum((found["score"].to_numpy() * 10).astype(int), 9)
+        bins = np.minimum((found["score"].to_numpy(dtype=float) * 10).astype(int), 9)
         true = (found["outcome"] == "true").to_numpy()
         for number in np.unique(bins):
             share, count = true[bins == number].mean(), int((bins == number).sum())
             ax.bar((number + 0.5) / 10, share, 0.09, color=SIZES[size][2], hatch=SIZES[size][3], edgecolor="white")
-            ax.text((number + 0.5) / 10, share + 0.02, count, ha="center", fontsize=7.5)
+            ax.text((number + 0.5) / 10, share + 0.02, str(count), ha="center", fontsize=7.5)
         if found.empty:
             ax.text(0.5, 0.5, "no detections", ha="center", **MISSING)
         ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
@@ -173,13 +173,13 @@ def _stacked(ax: Axes | None, kept: Kept, groups: pd.Series, names: Sequence[str
     longest = max(1, *(int(table.loc[name].sum()) for name in names if name in table.index), 1)
     for stage, (color, hatch) in stage_styles(kept).items():
         counts = [int(table[stage].get(name, 0)) if stage in table else 0 for name in names]
-        starts = [int(table.loc[name, list(table.columns)].reindex(_before(kept, stage)).sum()) if name in table.index else 0
+        starts = [int(table.loc[name].reindex(_before(kept, stage)).sum()) if name in table.index else 0
                   for name in names]
         ax.barh(range(len(names)), counts, left=starts, height=0.7, color=color, hatch=hatch, edgecolor="white",
                 label=f"{stage} ({sum(counts)})")
         for row, (start, count) in enumerate(zip(starts, counts, strict=True)):
             if count > 0.02 * longest:
-                ax.text(start + count / 2, row, count, ha="center", va="center", fontsize=8, bbox={
+                ax.text(start + count / 2, row, str(count), ha="center", va="center", fontsize=8, bbox={
                     "boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85})
     for row, name in enumerate(names):
         if name not in table.index:

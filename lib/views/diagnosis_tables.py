@@ -90,7 +90,8 @@ def kinds() -> pd.DataFrame:
 def _results(kept: Kept) -> list[dict[str, Any]]:
     """The detections as COCO results."""
     table = kept.detections[["image_id", "category_id", "bbox", "score"]]
-    return [{**row, "bbox": np.asarray(row["bbox"]).tolist()} for row in table.to_dict("records")]
+    rows: list[dict[Any, Any]] = table.to_dict("records")
+    return [{**row, "bbox": np.asarray(row["bbox"]).tolist()} for row in rows]
 
 
 def _identity(truth: dict[str, Any]) -> tuple[set[Any], set[Any]]:

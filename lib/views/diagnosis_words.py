@@ -90,7 +90,9 @@ def taught(kept: Kept, size: str) -> str:
 def costs(kept: Kept, size: str) -> str:
     """The AP now, and what each stage costs on the way to 1, largest first; what cannot be told is said to be so."""
     intervals, steps = kept.figures["intervals"][size], kept.figures["sizes"][size]["steps"]
-    told, open_, free = [], [], []
+    told: list[str] = []
+    open_: list[str] = []
+    free: list[str] = []
     for step in sorted(steps, key=lambda step: -step["drop"]):
         interval = intervals["steps"].get(step["stage"])
         if interval and interval["low"] == interval["high"] == 0:
@@ -173,7 +175,7 @@ def _named(objects: pd.DataFrame) -> dict[str, int]:
 
 
 def _taken(objects: pd.DataFrame) -> dict[str, int]:
-    return {f"to {TAKEN.get(by, by)}": int(count) for by, count in objects["lost_to"].value_counts().items()}
+    return {f"to {TAKEN.get(str(by), by)}": int(count) for by, count in objects["lost_to"].value_counts().items()}
 
 
 def _cut(objects: pd.DataFrame, kept: Kept) -> dict[str, int]:
@@ -181,7 +183,7 @@ def _cut(objects: pd.DataFrame, kept: Kept) -> dict[str, int]:
     unreached = _is_unreached(objects, kept)
     cuts = objects.loc[~unreached, "candidate_cut"].value_counts()
     return {f"because no anchor reaches IoU {kept.anchor_iou or 0:g}": int(unreached.sum())} | {
-        CUTS.get(cut, f"cut by {cut}"): int(count) for cut, count in cuts.items()}
+        CUTS.get(str(cut), f"cut by {cut}"): int(count) for cut, count in cuts.items()}
 
 
 def _is_unreached(objects: pd.DataFrame, kept: Kept) -> pd.Series:

@@ -109,8 +109,9 @@ def _matched(truth: dict[str, Any], predictions: list[dict[str, Any]], iou: floa
     table["match_iou"] = np.nan
     hit = np.flatnonzero(found.outcome == matching.TRUE)
     taken = [truth["annotations"][place] for place in found.taken_truth[hit]]
-    table.loc[hit, "annotation_id"] = [a["id"] for a in taken]
-    table.loc[hit, "match_iou"] = _iou(np.array([predictions[row]["bbox"] for row in hit]), np.array([a["bbox"] for a in taken]))
+    table.loc[table.index[hit], "annotation_id"] = [a["id"] for a in taken]
+    boxes_xywh, gt_boxes_xywh = (np.array([entry["bbox"] for entry in entries]) for entries in ([predictions[row] for row in hit], taken))
+    table.loc[table.index[hit], "match_iou"] = _iou(boxes_xywh, gt_boxes_xywh)
     false = false_positives(truth, predictions, found, iou).set_index("row")
     table.loc[false.index, "match"] = false["kind"]
     table.loc[false.index, "annotation_id"] = false["annotation_id"]
@@ -149,7 +150,7 @@ def _facts(trace: pd.DataFrame) -> dict[int, dict[str, Any]]:
     """annotation_id → the attributes that the trace says of it; what it leaves empty is left out."""
     rows = trace[list(TRUTH_ATTRIBUTES.values())].set_axis(list(TRUTH_ATTRIBUTES), axis=1).astype(object)
     rows = rows.where(rows.notna() & (rows != ""), None)
-    return {id_: {key: value for key, value in row.items() if value is not None}
+    return {id_: {str(key): value for key, value in row.items() if value is not None}
             for id_, row in zip(rows.index.tolist(), rows.to_dict("records"), strict=True)}
 
 
