@@ -97,7 +97,7 @@ demo: setup  ## train two backbones on real photos, compare them and say why the
 	train() {  # both at once, each on half the cores: a single small training leaves cores idle
 	  OMP_NUM_THREADS=$$(( ($$(nproc) + 1) / 2 )) '$(BIN)/papermill' --no-progress-bar --log-output notebooks/2_train.ipynb \
 	    $(DEMO)/2_train-$$1.ipynb -p dataset tree_crowns -p backbone tf_efficientnet_$$1 $(DEMO_SETTING) 2>&1 |
-	    tee $(DEMO)/2_train-$$1.log | tr '\r' '\n' | grep --line-buffered -oE '(epoch [0-9]+/.*|run folder: .*|already .*|[A-Za-z]*Error: .*)' |
+	    tee $(DEMO)/2_train-$$1.log | grep --line-buffered -oE '(epoch [0-9]+/.*|run folder: .*|already .*|[A-Za-z]*Error: .*)' |
 	    sed -u "s/^/$$1  /"
 	}
 	echo "Training two detectors; one line an epoch, the whole output is in $(DEMO)/2_train-*.log"
