@@ -12,23 +12,22 @@ from rich.table import Table
 
 from lib.data.catalog import DataError
 from lib.models.weights import WeightsError
-from lib.runs import RunError, list_runs, outputs_root, runs_root
+from lib.runs import RunError, list_runs, open_run, outputs_root, runs_root
 from lib.training.parameters import ParameterError, Parameters, check_parameters
 from lib.training.trackers import TrackerError
+from lib.views.fiftyone_database import BrowseError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
 FIELDS = Parameters.model_fields
-PROBLEMS = (DataError, ParameterError, RunError, TrackerError, WeightsError)
+PROBLEMS = (BrowseError, DataError, ParameterError, RunError, TrackerError, WeightsError)
 
 
 def main() -> None:
     """The command's entry: a problem that the user can mend is said in words, not as a traceback."""
-    from lib.training.train import TrainingError
-
     try:
         app()
-    except (*PROBLEMS, TrainingError) as error:
+    except PROBLEMS as error:
         Console(stderr=True, highlight=False).print(f"{type(error).__name__}: {error}", markup=False, style="red", soft_wrap=True)
         sys.exit(2)
 
@@ -100,6 +99,47 @@ def compare(
     paths = write_comparison(comparison(chosen), outputs_root())
     Console().print(Markdown(remarks(chosen)))
     print(*paths, sep="\n")
+
+
+@app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")
+def diagnose(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder; `workbook list` shows them")],
+    other: Annotated[str, typer.Option(help="a second run on the same val images to set beside it")] = "",
+    iou: Annotated[float, typer.Option(help="from this overlap on a box fits its object")] = 0.5,
+) -> None:
+    """Why a run's objects are missed: notebook 3 in the run folder, with its page. What is known already is only read."""
+    chosen = open_run(name)
+    beside = str(open_run(other).folder) if other else ""
+    from lib.views.report import execute_notebook
+
+    page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {"run": str(chosen.folder), "other": beside, "iou": iou})
+    Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))
+    print(f"page: {page}")
+
+
+@app.command(epilog="Example: workbook browse faster_rcnn-swin_t-1a2b3c4d faster_rcnn-resnet50-5e6f7a8b")
+def browse(
+    runs: Annotated[list[str], typer.Argument(help="diagnosed runs on the same data; with several, what one finds and another misses")],
+    port: Annotated[int, typer.Option(help="where the App listens, on 127.0.0.1 alone; when taken, the next free port")] = 5151,
+) -> None:
+    """The misses themselves, in the FiftyOne App, until Ctrl-C: truth, predictions, and saved views by stage."""
+    from lib.views.fiftyone_app import directions, free_port, launch
+    from lib.views.fiftyone_samples import open_runs, read_runs
+    from lib.views.fiftyone_views import build, table
+
+    chosen, _ = read_runs(open_runs(runs)), free_port(port)
+    try:
+        dataset = build(chosen)
+        session = launch(dataset, port)
+        views = Table("shows", "saved view", box=None)
+        for row in table(dataset).to_dict("records"):
+            views.add_row(str(row["shows"]), row["saved view"])
+        Console(width=None if sys.stdout.isatty() else 160).print(views)
+        print(f"Dataset {dataset.name}: choose a saved view at the upper left of the App. Its description says what it shows.")
+        print(directions(session.server_port, port), "Ctrl-C ends it; tags and views are kept.", sep="\n", flush=True)
+        session.wait(-1)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
 
 
 @app.command(epilog="Example: workbook check litter")

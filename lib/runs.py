@@ -132,6 +132,16 @@ def open_run(name: str | Path) -> Run:
     raise RunError(f"no run '{name}' in {runs_root()}. There are:\n  {known}")
 
 
+def finished_run(name: str | Path = "") -> Run:
+    """The run of this name (or at this path), or the newest finished one. Raises RunError when there is none."""
+    if name:
+        return open_run(name)
+    finished = [run for run in list_runs() if run.status == "done"]
+    if not finished:
+        raise RunError(f"no finished run in {runs_root()}: make one with `workbook run --backbone tf_efficientnet_lite0`")
+    return finished[-1]
+
+
 def list_runs() -> list[Run]:
     """All runs under `outputs/runs`, oldest first."""
     runs = [Run(path.parent) for path in runs_root().glob("*/run.json")]

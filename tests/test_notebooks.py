@@ -71,6 +71,18 @@ def test_data_train_and_compare_one_after_the_other(root: Path) -> None:
     assert [other.folder for other in list_runs()] == [run.folder]
     assert (run.folder / "2_train.html").exists()
 
+    diagnosed = workbook("diagnose", run.name)
+    assert diagnosed.returncode == 0, diagnosed.stderr
+    assert "Of 2 small objects" in diagnosed.stdout and str(run.folder / "3_diagnose.html") in diagnosed.stdout
+    assert (run.folder / "figures" / "waterfall.png").exists()
+    made = (run.folder / "waterfall.json").stat().st_mtime_ns
+    again = through_papermill("3_diagnose", root, {"other": run.name})
+    assert (run.folder / "waterfall.json").stat().st_mtime_ns == made, "what is kept is read, not computed again"
+    shown = [output for output in outputs(again) if "text/markdown" in output.get("data", {})]
+    assert "Of 2 small objects" in shown[0].data["text/markdown"] and "+0.000" in shown[-1].data["text/markdown"]
+    first = next(cell for cell in again.cells if cell.cell_type == "code" and any("image/png" in o.get("data", {}) for o in cell.outputs))
+    assert "waterfall" in first.source and pictures(again) >= 8
+
     assert pictures(through_papermill("5_compare", root, {"dataset": "scenes"})) == 3
     by_notebook = (root / "outputs" / "comparison.csv").read_text()
     compared = workbook("compare")

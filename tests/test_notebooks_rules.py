@@ -109,7 +109,7 @@ def test_a_notebook_keeps_the_rules(path):
 
 
 def test_there_are_notebooks_to_look_at():
-    assert {"1_data.ipynb", "2_train.ipynb", "5_compare.ipynb"} <= {path.name for path in NOTEBOOKS}
+    assert {"1_data.ipynb", "2_train.ipynb", "3_diagnose.ipynb", "5_compare.ipynb"} <= {path.name for path in NOTEBOOKS}
 
 
 def good():

@@ -11,7 +11,7 @@ from torch import nn
 from lib.models.backbones import find_backbone
 from lib.models.detectors import find_detector
 from lib.models.recipes import RECIPES, Setting
-from lib.training.schedule import check_schedule, lr_factor, set_lr
+from lib.training.schedule import check_schedule, lr_factor, set_lr, warmup_warning
 
 SEED = {"policy": "step", "step": [8, 11], "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}
 
@@ -122,3 +122,10 @@ def test_every_recipe_gives_an_allowed_schedule():
 def test_another_schedule_is_refused_and_not_approximated(changes, said):
     with pytest.raises(ValueError, match=said):
         check_schedule({**SEED, **changes})
+
+
+def test_a_warmup_that_fills_the_training_is_told():
+    step = {"policy": "step", "step": [8]}
+    assert "takes 500 of the 149 steps" in warmup_warning({**step, "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}, 149)
+    assert warmup_warning({**step, "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}, 1000) is None
+    assert warmup_warning({**step, "warmup": None}, 10) is None

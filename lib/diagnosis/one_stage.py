@@ -52,7 +52,8 @@ def look_dense(model: Any, features: Any, batch: dict[str, Any], truths: Truths,
     cuts = {"no point's box is near it": every, "score threshold": passing, "pre-NMS top-k": left}
     cut = first_cut(list(cuts), [found.near for found in cuts.values()])
     spare = _spare(pool, truths, boxes_xywh, top[:, 1].astype(int), top[:, 0], every)
-    return Look(pool, spare, np.ones(len(label), bool), *_candidates_found(pool, left, every), cut), boxes_by_class
+    found = _candidates_found(pool, left, every)
+    return Look(pool, spare, np.ones(len(label), bool), *found, cut, _places(pool)), boxes_by_class
 
 
 def look_query(model: Any, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
@@ -96,7 +97,7 @@ def look_query(model: Any, features: Any, batch: dict[str, Any], truths: Truths,
     cut = first_cut(["no query's box is near it"], [found.near])
     top = pool.label[first_of_each(pool.candidate, -pool.score)]
     spare = _spare(pool, truths, boxes_xywh, top, pool.highest, found)
-    return Look(pool, spare, named, *_candidates_found(pool, found, found), cut), boxes_by_class
+    return Look(pool, spare, named, *_candidates_found(pool, found, found), cut, _places(pool)), boxes_by_class
 
 
 def _spare(
@@ -112,6 +113,12 @@ def _spare(
 
 def _candidates_found(pool: Pool, left: Survey, every: Survey) -> tuple[np.ndarray, np.ndarray]:
     """Per truth: IoU of the best candidate (of any box, where no candidate is left), and its place by score, from 1."""
-    place = np.ones(max(len(pool.owner), 1))
-    place[np.argsort(-pool.highest, kind="stable")] = np.arange(1.0, len(pool.owner) + 1)
+    place = _places(pool) if len(pool.owner) else np.ones(1)
     return np.where(left.near, left.best, every.best), np.where(left.near, place[left.which], np.nan)
+
+
+def _places(pool: Pool) -> np.ndarray:
+    """[candidates] the place of each by its highest score, from 1."""
+    place = np.empty(len(pool.owner))
+    place[np.argsort(-pool.highest, kind="stable")] = np.arange(1.0, len(pool.owner) + 1)
+    return place

@@ -28,6 +28,7 @@ class Look:
     candidate_iou: np.ndarray  # [truths] the best candidate, when there is none on the truth: before it was cut
     candidate_rank: np.ndarray  # [truths] its place among the candidates by score, from 1; NaN when cut
     candidate_cut: np.ndarray  # [truths] what cut the last candidate on the truth, "" when one is left
+    candidate_place: np.ndarray  # [candidates] the place of each by score, from 1
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ COLUMNS: dict[str, str] = {
     "detected": "COCO counts it as found (at the trace's IoU, all areas, 100 detections of a class in an image)",
     "candidate_iou": "IoU of the best proposal, or of the best point's or query's box; before the cut where it was cut",
     "candidate_rank": "place of that candidate by score, from 1; empty when it was cut",
+    "first_rank": "place by score, from 1, of the first candidate whose box reaches the trace's IoU; empty when none does",
     "candidate_cut": "what cut the last candidate on it, e.g. pre-NMS top-k or RPN NMS; empty when one is left",
     "candidates_on": "how many candidates stand on it",
     "named_class": "what the best of them takes it for: its highest class, or background",
@@ -84,12 +85,13 @@ def _follow_one(
     if (pool.truth[placed] == truth).any():  # its own boxes; a neighbour's box that also fits is not the one it lost
         placed = placed[pool.truth[placed] == truth]
     reported = placed[place[placed] < pool.verdict.limit]
-    candidates = np.flatnonzero(on)
+    candidates, reaching = np.flatnonzero(on), look.candidate_place[prior_fit >= iou]
     best = candidates[prior_fit[candidates].argmax()] if len(candidates) else None
     deepest = next((group for group in (reported, placed, answers[named]) if len(group)), None)
     seen: dict[str, Any] = {
         "candidate_iou": look.candidate_iou[truth],
         "candidate_rank": look.candidate_rank[truth],
+        "first_rank": reaching.min() if len(reaching) else np.nan,
         "candidate_cut": "" if len(candidates) else look.candidate_cut[truth],
         "candidates_on": len(candidates),
         "class_score": pool.score[answers].max() if len(answers) else np.nan,

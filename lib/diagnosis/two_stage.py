@@ -42,7 +42,8 @@ def look_two_stage(model: Any, features: Any, batch: dict[str, Any], truths: Tru
     spare = replace(_roi_pool(head, answered_truths, truths.boxes_xywh, suppress), owner=np.arange(len(truths.ids)))
     first_answer = np.maximum(pool.highest, pool.background)[pool.candidate]
     named = (pool.score > config.score_thr) | (pool.score >= first_answer)
-    return Look(pool, spare, named, *_proposals_lost(model.rpn_head, rpn[0], scale, truths, iou)), boxes_by_class
+    lost = _proposals_lost(model.rpn_head, rpn[0], scale, truths, iou)
+    return Look(pool, spare, named, *lost, np.arange(1.0, len(proposals_xywh) + 1)), boxes_by_class
 
 
 def _roi_pool(head: Any, calls: list[Call], priors_xywh: np.ndarray, suppress: Callable[[Pool], Verdict]) -> Pool:

@@ -45,8 +45,8 @@ def evaluate(truth: dict[str, Any] | Path, detections: Sequence[dict[str, Any]])
     `score`. Sizes are COCO's: small to 32², medium 32² to 96², large from 96², a border belongs to both.
     Raises ValueError when an image or category is unknown, a number is not finite, or an annotation lacks a key.
     """
-    boxes_truth = _only_boxes(json.loads(truth.read_text()) if isinstance(truth, Path) else truth)
-    _require_known(boxes_truth, detections)
+    boxes_truth = only_boxes(json.loads(truth.read_text()) if isinstance(truth, Path) else truth)
+    require_known(boxes_truth, detections)
     engine, precision = _run(boxes_truth, detections)  # precision: [10 IoUs, 101 recalls, classes, 4 sizes]
     names = {category["id"]: category["name"] for category in boxes_truth["categories"]}
     classes = [(index, names[id_], id_) for index, id_ in enumerate(engine.params.cat_ids)]
@@ -85,7 +85,7 @@ def _run(truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -> tuple[h
     return engine, engine.eval["precision"][..., -1]
 
 
-def _only_boxes(truth: dict[str, Any]) -> dict[str, Any]:
+def only_boxes(truth: dict[str, Any]) -> dict[str, Any]:
     """What the engine needs of the truth, numbered anew: it refuses a file for other fields, such as a licence in words."""
     keys = ("image_id", "category_id", "bbox", "area")
     try:
@@ -101,7 +101,7 @@ def _only_boxes(truth: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"the truth is not complete COCO: an entry has no {error}. Check the dataset first") from None
 
 
-def _require_known(truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -> None:
+def require_known(truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -> None:
     """Raises ValueError naming the ids that the truth does not list, or the first detection that is no number."""
     for key, table in (("image_id", "images"), ("category_id", "categories")):
         known = {entry["id"] for entry in truth[table]}

@@ -20,7 +20,7 @@ from lib.models.recipes import Setting, find_recipe
 from lib.models.weights import WeightsError, find_weights
 from lib.runs import Run, create_run
 from lib.training.parameters import ParameterError, Parameters, pick_device
-from lib.training.schedule import check_schedule
+from lib.training.schedule import check_schedule, warmup_warning
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,9 @@ def prepare(parameters: Parameters) -> Job:
         check_schedule(config.lr_config)
     except ValueError as error:
         raise ParameterError(str(error)) from error
-    warning = step_budget_warning(detector, steps * parameters.epochs, parameters.batch_size, parameters.load_from)
-    return Job(parameters, dataset, config, device, steps, (warning,) if warning else ())
+    total = steps * parameters.epochs
+    warnings = (
+        step_budget_warning(detector, total, parameters.batch_size, parameters.load_from),
+        warmup_warning(config.lr_config, total),
+    )
+    return Job(parameters, dataset, config, device, steps, tuple(warning for warning in warnings if warning))

@@ -35,6 +35,15 @@ def check_schedule(lr_config: Mapping[str, Any]) -> None:
         raise ValueError(f"lr_config.step={step}: a list of epochs, e.g. [8,11]")
 
 
+def warmup_warning(lr_config: Mapping[str, Any], steps: int) -> str | None:
+    """A sentence when a training of so many steps ends before half of it has the full learning rate."""
+    warmup = lr_config["warmup_iters"] if lr_config.get("warmup") else 0
+    if 2 * warmup <= steps:
+        return None
+    return (f"the warm-up takes {warmup} of the {steps} steps: most of this training has a far lower lr than the recipe says. "
+            f"Train longer, or shorten it with overrides='lr_config.warmup_iters={max(1, steps // 10)}'")
+
+
 def set_lr(optimizer: Optimizer, factor: float) -> float:
     """Set every group to its own base lr times `factor`; returns the first group's, which is the one that is logged."""
     for group in optimizer.param_groups:

@@ -30,7 +30,7 @@ from lib.data.catalog import summary
 from lib.evaluation.coco_metrics import evaluate
 from lib.models.config import build_model
 from lib.progress import progress_bar
-from lib.runs import Run, now, outputs_root, read_log, write_json, write_text
+from lib.runs import Run, RunError, now, outputs_root, read_log, write_json, write_text
 from lib.training import environment
 from lib.training.checkpoints import read_checkpoint, save_checkpoint
 from lib.training.job import Job
@@ -42,7 +42,7 @@ from lib.training.validation import to_device, validate
 LOG_EVERY = 10  # steps; a line of the log holds the mean over them
 
 
-class TrainingError(Exception):
+class TrainingError(RunError):
     """The training cannot go on; the message says at which step, and what to do."""
 
 

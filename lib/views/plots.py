@@ -101,6 +101,7 @@ def curves(runs: Sequence[Run], *, keys: Sequence[str] = ("bbox_mAP", "loss"),
         ax.set(xlabel="epoch (ring: the best one, by bbox_mAP)", ylabel=_meaning(key, table))
         ax.set_title(f"{key} on val (n = {_span(table['val images'])} images)")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlim(0, max((log["epoch"].max() for log in logs if len(log)), default=1) + 0.5)
         if key.startswith("bbox_mAP"):
             ax.set_ylim(bottom=0)
     panels[-1].legend(**OUTSIDE, handlelength=3.2)

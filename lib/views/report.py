@@ -9,6 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lib.runs import write_text
+
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -43,3 +45,9 @@ def keep_figure(figure: Figure, folder: Path, name: str) -> None:
     """Save the figure as `<folder>/figures/<name>.png`, beside the run's other pictures."""
     (folder / "figures").mkdir(exist_ok=True)
     figure.savefig(folder / "figures" / f"{name}.png", bbox_inches="tight")
+
+
+def keep_text(text: str, folder: Path, name: str) -> str:
+    """Save the Markdown as `<folder>/<name>.md`, and give it back to be shown."""
+    write_text(folder / f"{name}.md", text + "\n")
+    return text

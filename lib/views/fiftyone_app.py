@@ -1,0 +1,64 @@
+"""The FiftyOne App on 127.0.0.1: which port it has, and how a person on another machine gets there."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from lib.runs import Run
+from lib.views.fiftyone_database import BrowseError, connect
+
+ADDRESS = "127.0.0.1"  # the App asks for no password: nobody but this machine's users may reach it
+TRIES = 100  # ports to look at, from the wanted one upwards
+
+
+def launch(dataset: Any, port: int) -> Any:
+    """Start the App with this dataset; returns FiftyOne's session, whose `server_port` says where. It does not block.
+
+    port: the one wanted; when it is taken, the next free one. Raises BrowseError when none is free.
+    """
+    fo = connect()
+    from fiftyone.core.service import ServiceListenTimeout
+
+    try:
+        return fo.launch_app(dataset, address=ADDRESS, port=free_port(port), remote=True, auto=False)
+    except ServiceListenTimeout:
+        raise BrowseError("the App did not start within a minute. The dataset and its views are kept; when the machine is less "
+                          "busy, try again") from None
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port, or the first free one after it: FiftyOne would join whatever App has the port already."""
+    if not 1 <= wanted <= 65_535:
+        raise BrowseError(f"port {wanted} is none: give one from 1 to 65535 (below 1024 only root may listen)")
+    for port in range(wanted, min(wanted + TRIES, 65_536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((ADDRESS, port))
+            except OSError:
+                continue
+            return port
+    raise BrowseError(f"none of the ports {wanted} to {min(wanted + TRIES, 65_536) - 1} may be used: give another one with --port")
+
+
+def directions(port: int, wanted: int) -> str:
+    """Where to point the browser, on this machine and on another one."""
+    taken = f"Port {wanted} is taken or not allowed, so this is {port}.\n" if port != wanted else ""
+    host = socket.gethostname()
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = os.environ.get("USER") or "USER"
+    return (f"{taken}The App: http://{ADDRESS}:{port}\n"
+            f"From another machine, first: ssh -L {port}:{ADDRESS}:{port} {user}@{host}")
+
+
+def open_or_say(dataset: Any, runs: Sequence[Run], wanted: bool, port: int) -> str:
+    """Where the App is when it is wanted here, else the command that opens it with the same dataset."""
+    if wanted:
+        return directions(launch(dataset, port).server_port, port)
+    return f"To open the App: workbook browse {' '.join(run.name for run in runs)}"
