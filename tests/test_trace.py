@@ -237,11 +237,13 @@ def test_columns_are_documented_and_crowds_are_no_rows(tmp_path: Path) -> None:
 
 def test_boxes_are_in_pixels_of_the_original_image(tmp_path: Path) -> None:
     """The network sees the image at half its size; what the trace says is about the original."""
-    half = tuple(side / 2 for side in HERE)
-    scene = Scene([(HERE, "cat")], [Answer(half, SURE)])
+    half, other = (tuple(side / 2 for side in box) for box in (HERE, at(160, 20)))
+    scene = Scene([(HERE, "cat"), (at(160, 20), "cat")], [Answer(half, SURE), Answer(other, SURE, to=shifted(other, 10))])
     dataset = write_scenes(tmp_path, [scene])
     next(t for t in dataset.pipeline.transforms if type(t).__name__ == "Resize").img_scale = [(128, 128)]
-    row = diagnose(scripted_rcnn([scene]), dataset).trace.iloc[0]
+    row, moved = (row for _, row in diagnose(scripted_rcnn([scene]), dataset).trace.iterrows())
+    assert (moved["stage"], moved["candidates_on"]) == ("box", 1)  # its proposal stands on it, its box does not
+    assert moved["box_iou"] == pytest.approx(20 / 60, abs=1e-3)
     assert row["stage"] == "detected"
     assert row["best_bbox"] == pytest.approx([60, 100, 40, 40], abs=0.01)
     assert row["resized_side"] == pytest.approx(20)
