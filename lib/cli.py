@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lib.data.catalog import DataError
 from lib.models.weights import WeightsError
-from lib.runs import RunError, list_runs, open_run, outputs_root, runs_root
+from lib.runs import FIRST_RUN, RunError, finished_run, list_runs, outputs_root, runs_root
 from lib.training.parameters import ParameterError, Parameters, check_parameters
 from lib.training.trackers import TrackerError
 from lib.views.fiftyone_database import BrowseError
@@ -36,7 +36,7 @@ def _option(name: str) -> Any:
     return typer.Option(help=FIELDS[name].description)
 
 
-@app.command(epilog="Example: workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400")
+@app.command(epilog=f"Example: {FIRST_RUN}")
 def run(
     dataset: Annotated[str, _option("dataset")] = FIELDS["dataset"].default,
     detector: Annotated[str, _option("detector")] = FIELDS["detector"].default,
@@ -78,7 +78,7 @@ def list_command() -> None:
 
     runs = list_runs()
     if not runs:
-        raise RunError(f"no runs in {runs_root()}: make one with `workbook run --backbone tf_efficientnet_lite0 --recipe finetune`")
+        raise RunError(f"no runs in {runs_root()}: make one with `{FIRST_RUN}`")
     table = Table("Exp", "run", "dataset", "status", "epochs", "mAP", "mAP_50", "mAP_s", box=None)
     for row in comparison(runs).to_dict("records"):
         figures = [f"{row[f'val/{key}']:.3f}" if row[f"val/{key}"] == row[f"val/{key}"] else ""
@@ -105,11 +105,11 @@ def compare(
 def diagnose(
     name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder; `workbook list` shows them")],
     other: Annotated[str, typer.Option(help="a second run on the same val images to set beside it")] = "",
-    iou: Annotated[float, typer.Option(help="from this overlap on a box fits its object")] = 0.5,
+    iou: Annotated[float, typer.Option(help="from this overlap on a box fits its object", min=0.01, max=0.99)] = 0.5,
 ) -> None:
     """Why a run's objects are missed: notebook 3 in the run folder, with its page. What is known already is only read."""
-    chosen = open_run(name)
-    beside = str(open_run(other).folder) if other else ""
+    chosen = finished_run(name)
+    beside = str(finished_run(other).folder) if other else ""
     from lib.views.report import execute_notebook
 
     page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {"run": str(chosen.folder), "other": beside, "iou": iou})

@@ -25,6 +25,8 @@ from filelock import FileLock, Timeout
 
 # Where a run is made does not change what it is: these parameters are recorded, but are no part of its name.
 NOT_IDENTITY = ("device", "tracker")
+# What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
+FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
 
 
 class RunError(Exception):
@@ -128,7 +130,7 @@ def open_run(name: str | Path) -> Run:
     for folder in (runs_root() / name, Path(name)):
         if (folder / "run.json").is_file():
             return Run(folder)
-    known = "\n  ".join(run.name for run in list_runs()) or "none yet: make one with `workbook run --backbone tf_efficientnet_lite0`"
+    known = "\n  ".join(run.name for run in list_runs()) or f"none yet: make one with `{FIRST_RUN}`"
     raise RunError(f"no run '{name}' in {runs_root()}. There are:\n  {known}")
 
 
@@ -138,7 +140,7 @@ def finished_run(name: str | Path = "") -> Run:
         return open_run(name)
     finished = [run for run in list_runs() if run.status == "done"]
     if not finished:
-        raise RunError(f"no finished run in {runs_root()}: make one with `workbook run --backbone tf_efficientnet_lite0`")
+        raise RunError(f"no finished run in {runs_root()}: make one with `{FIRST_RUN}`")
     return finished[-1]
 
 

@@ -23,7 +23,7 @@ from wandb_file import read_history
 from lib.data.catalog import Dataset
 from lib.models.backbones import BACKBONES
 from lib.models.weights import WeightsError
-from lib.runs import RunError, outputs_root, read_json, read_log
+from lib.runs import FIRST_RUN, RunError, outputs_root, read_json, read_log
 from lib.training.checkpoints import load_trained, read_checkpoint
 from lib.training.job import prepare
 from lib.training.loader import epoch_order
@@ -162,6 +162,13 @@ def test_what_cannot_be_done_is_refused_before_training(data: Dataset, monkeypat
     with pytest.raises(ParameterError, match="override optimiser.lr: unknown key"):
         job(overrides="optimiser.lr=1")
     assert not outputs_root().exists()
+
+
+def test_the_first_run_that_messages_name_can_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
+    words = FIRST_RUN.removeprefix("workbook run --").replace("-", "_").split(" __")
+    asked = prepare(check_parameters(dict(word.split(" ") for word in words)))
+    assert asked.dataset.name == "tree_crowns" and asked.steps_an_epoch > 0
 
 
 def test_wandb_keeps_every_val_figure_of_every_epoch(data: Dataset) -> None:

@@ -13,7 +13,6 @@ import torch
 from mmcv.parallel import collate
 from mmdet.datasets import build_dataset
 from torch import nn
-from tqdm import tqdm
 
 from lib.data.mmdet_dataset import OrderedCocoDataset
 from lib.diagnosis.anchors import ceiling, reach
@@ -34,6 +33,7 @@ from lib.diagnosis.waterfall import (
     size_ranges,
     waterfall,
 )
+from lib.progress import progress_bar
 from lib.runs import Run, write_json
 from lib.training.checkpoints import load_trained
 from lib.training.validation import to_device
@@ -88,7 +88,8 @@ def diagnose(
             places[annotation["image_id"]].append(place)
     rows: list[dict[str, Any]] = []
     detections: Detections = {name: [] for name in replay_names(stages)}
-    for index in tqdm(range(len(val)), desc="diagnosing", unit="image", leave=False, dynamic_ncols=True):
+    bar = progress_bar(len(val), "diagnosing", "image")
+    for index in range(len(val)):
         here = [truth["annotations"][place] for place in places[val.img_ids[index]]]
         truths = truths_of(here, val)
         batch = to_device(collate([val.with_truth(index)], samples_per_gpu=1), device)
@@ -99,6 +100,8 @@ def diagnose(
             rows.append(_about(annotation, val, index) | fact | {"_row": place, "_first": first})
         for name, replay in replays(Replay(truths, seen.pool, seen.spare, iou), stages):
             detections[name] += replay.as_coco(val.img_ids[index], val.cat_ids)
+        bar.update()
+    bar.close()
     matching = match(truth, detections[NOW], iou)
     trace = finish(rows, truth, detections[NOW], matching, standing(detections[NOW], matching), stages)
     trace["recovered_by"] = _recovered_by(rows, truth, detections, stages, iou)

@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from lib.evaluation.coco_metrics import MAX_DETECTIONS
+from lib.evaluation.coco_metrics import MAX_DETECTIONS, only_boxes
 
 # Excused: inside a crowd. Uncounted: beyond the 100 of its class and image.
 TRUE, FALSE, EXCUSED, UNCOUNTED = 1, 0, -1, -2
@@ -41,23 +41,10 @@ def match(truth: dict[str, Any], detections: Sequence[dict[str, Any]], iou: floa
     return Matching(outcome, taken_truth, taken_by)
 
 
-def only_boxes(truth: dict[str, Any]) -> dict[str, Any]:
-    """What matching needs of a COCO dict. Annotations are numbered from 1: to pycocotools the id 0 means no match."""
-    keys = ("image_id", "category_id", "bbox", "area")
-    return {
-        "images": [{"id": image["id"]} for image in truth["images"]],
-        "categories": [{"id": category["id"], "name": category["name"]} for category in truth["categories"]],
-        "annotations": [
-            {**{key: a[key] for key in keys}, "iscrowd": a.get("iscrowd", 0), "id": number}
-            for number, a in enumerate(truth["annotations"], start=1)
-        ],
-    }
-
-
 def _evaluated(truth: dict[str, Any], detections: Sequence[dict[str, Any]], iou: float) -> list[dict[str, Any]]:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         gt = COCO()
-        gt.dataset = only_boxes(truth)
+        gt.dataset = only_boxes(truth)  # numbered from 1: to pycocotools the id 0 means no match
         gt.createIndex()
         engine = COCOeval(gt, gt.loadRes([dict(d) for d in detections]), "bbox")
         engine.params.iouThrs = np.array([iou])

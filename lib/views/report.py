@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from lib.runs import write_text
+from lib.runs import RunError, write_text
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -17,14 +16,18 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 def execute_notebook(name: str, output: Path, parameters: Mapping[str, Any]) -> Path:
     """Run `notebooks/<name>.ipynb` with these parameters, write it to `output` (.ipynb) and its HTML beside; returns the HTML.
 
-    Raises papermill's PapermillExecutionError when a cell fails; the notebook written so far shows where.
+    Raises RunError with the words of the cell that failed, and where the notebook written so far is.
     """
     import papermill
+    from papermill.exceptions import PapermillExecutionError
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        NOTEBOOKS / f"{name}.ipynb", output, parameters=dict(parameters), cwd=NOTEBOOKS.parent, progress_bar=False, log_output=False
-    )
+    try:
+        papermill.execute_notebook(
+            NOTEBOOKS / f"{name}.ipynb", output, parameters=dict(parameters), cwd=NOTEBOOKS.parent, progress_bar=False, log_output=False
+        )
+    except PapermillExecutionError as error:
+        raise RunError(f"{error.evalue}\nThe notebook so far: {output}") from error
     return write_html(output)
 
 
@@ -35,9 +38,7 @@ def write_html(notebook: Path) -> Path:
     exporter = HTMLExporter(mathjax_url="", require_js_url="", exclude_input_prompt=True, exclude_output_prompt=True)
     page, _ = exporter.from_filename(str(notebook))
     path = notebook.with_suffix(".html")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(page)
-    os.replace(partial, path)
+    write_text(path, page)
     return path
 
 

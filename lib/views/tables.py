@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lib.runs import Run, RunError, list_runs, open_run, runs_root, write_text
+from lib.runs import FIRST_RUN, Run, RunError, list_runs, open_run, runs_root, write_text
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
     from pandas.io.formats.style import Styler
@@ -62,7 +62,7 @@ def select(names: str = "", dataset: str = "") -> list[Run]:
     known = list_runs()
     if not known:
         raise RunError(f"no runs in {runs_root()}: "
-                       "make one with `workbook run --backbone tf_efficientnet_lite0`")
+                       f"make one with `{FIRST_RUN}`")
     asked = {run.folder: run for run in map(open_run, filter(None, map(str.strip, names.split(","))))}
     chosen = by_start(list(asked.values()) or known)
     kept = [run for run in chosen if dataset in ("", run.record["parameters"]["dataset"])]
