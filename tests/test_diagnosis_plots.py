@@ -53,6 +53,10 @@ def test_recall_counts_the_first_candidate_that_fits(tmp_path: Path) -> None:
     ax = diagnosis_plots.candidate_recall(kept(tmp_path, rows))
     heights = [bar.get_height() for bar in ax.patches]
     assert heights == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75] and words(ax).count("no objects") == 2
+    diagnosis = kept(tmp_path, rows)
+    diagnosis.config.model.test_cfg = {"rpn": {"max_per_img": 300}}
+    title = diagnosis_plots.candidate_recall(diagnosis).get_title(loc="left")
+    assert title.endswith("the detector keeps at most 300")
 
 
 def test_calibration_and_false_positives_show_share_and_n(tmp_path: Path) -> None:

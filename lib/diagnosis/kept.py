@@ -72,6 +72,12 @@ class Kept:
         assigner = (taught.get("rpn") or taught).get("assigner", {})
         return float(assigner["min_pos_iou"]) if assigner.get("type") == "MaxIoUAssigner" else None
 
+    @property
+    def proposals_kept(self) -> int | None:
+        """How many proposals of an image the detector looks at; None for a detector without proposals."""
+        rpn = (self.config.model.get("test_cfg") or {}).get("rpn")
+        return int(rpn["max_per_img"]) if rpn else None
+
     @cached_property
     def truth(self) -> dict[str, Any]:
         """The val set as COCO evaluates it: the images, and the annotations of the run's classes."""

@@ -74,7 +74,8 @@ def candidate_recall(kept: Kept, *, top: Sequence[int] = TOP, ax: Axes | None = 
     ax.set(xticks=range(len(ORDER)), ylim=(0, 1.1), ylabel=f"recall at IoU {kept.iou:g}")
     ax.set_xticklabels([f"{size}\nn = {_of_size(kept.trace, size).sum()}" for size in ORDER])
     ax.grid(visible=False, axis="x")
-    ax.set_title(f"Recall of the best {what} of an image, by score")
+    limited = f"; the detector keeps at most {kept.proposals_kept:,}" if kept.proposals_kept else ""
+    ax.set_title(f"Recall of the best {what} of an image, by score{limited}")
     ax.legend(**OUTSIDE)
     return ax
 
