@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
+
+from lib.claims import LIMIT, Claim, Owner, living_owner
 
 # Where a run is made does not change what it is: these parameters are recorded, but are no part of its name.
 NOT_IDENTITY = ("device", "tracker")
@@ -31,6 +32,10 @@ FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --i
 
 class RunError(Exception):
     """A run folder cannot be used; the message says which, why and what to do."""
+
+
+class RunBusyError(RunError):
+    """Another process trains this run; the message names it."""
 
 
 def outputs_root() -> Path:
@@ -84,18 +89,37 @@ class Run:
         """Write these keys into `run.json`, keeping the others."""
         write_json(self.folder / "run.json", {**self.record, **values})
 
+    @property
+    def busy(self) -> Owner | None:
+        """The process that trains this run right now, if there is one."""
+        return living_owner(self.folder / ".claim.json")
+
     @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Hold the run while it trains; a second process is refused, and a killed one lets go by itself."""
-        lock = FileLock(self.folder / ".owner.lock")
+    def claim(self) -> Iterator[Callable[[], None]]:
+        """Hold the run while it trains. Gives a check to call before every write: it raises RunBusyError once the claim is lost.
+
+        Raises RunBusyError when another process holds it. The claim of a killed one is taken over: at once on the same machine,
+        else after two minutes without a sign of life (see lib/claims.py).
+        """
+        claim = Claim(self.folder / ".claim.json")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(f"{self.folder} is being trained by another process right now: wait for it or stop it") from None
+            owner = claim.take()
+        except OSError as error:
+            raise RunError(f"cannot claim {self.folder}: {error.strerror}. Free space, make it writable, or set WORKBOOK_OUTPUTS "
+                           "to another folder") from error
+        if owner:
+            raise RunBusyError(f"{self.folder} is being trained by {owner}: wait for it or stop it. Should that machine be gone, "
+                               f"the run is free {LIMIT:.0f} s after its last sign of life")
+
+        def check() -> None:
+            if not claim.held():
+                raise RunBusyError(f"{self.folder}: the claim of this process was taken over by {self.busy or 'a process that has ended'}"
+                                   f", after no sign of life from here for {LIMIT:.0f} s. It stops here and writes nothing more")
+
         try:
-            yield
+            yield check
         finally:
-            lock.release()
+            claim.release()
 
 
 def run_name(parameters: Mapping[str, Any], data_hash: str) -> str:

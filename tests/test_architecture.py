@@ -7,7 +7,7 @@ import pytest
 
 LIB = Path(__file__).resolve().parents[1] / "lib"
 ROOMS = ("data", "models", "evaluation", "training", "diagnosis", "views")  # training measures each epoch with evaluation
-SHARED = ("runs", "progress", "notebook")  # small and free of the rooms: every room may use them
+SHARED = ("runs", "claims", "progress", "notebook")  # small and free of the rooms: every room may use them
 OUTSIDE = ("cli", "sweep")  # they call the rooms; no room calls them
 
 

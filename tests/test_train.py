@@ -23,7 +23,7 @@ from wandb_file import read_history
 from lib.data.catalog import Dataset
 from lib.models.backbones import BACKBONES
 from lib.models.weights import WeightsError
-from lib.runs import FIRST_RUN, RunError, outputs_root, read_json, read_log
+from lib.runs import FIRST_RUN, RunBusyError, outputs_root, read_json, read_log
 from lib.training.checkpoints import load_trained, read_checkpoint
 from lib.training.job import prepare
 from lib.training.loader import epoch_order
@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_to_the_bits_of_an_undisturbed_one(
 
 def test_a_run_that_somebody_trains_is_refused(data: Dataset) -> None:
     asked = job()
-    with asked.run.owned(), pytest.raises(RunError, match="is being trained by another process"):
+    with asked.run.claim(), pytest.raises(RunBusyError, match=f"is being trained by process {os.getpid()} on"):
         train(job())
 
 

@@ -53,7 +53,7 @@ def train(job: Job) -> Run:
     trains the same run. Ctrl-C leaves a run that the same call takes up again.
     """
     run = job.run
-    with run.owned():
+    with run.claim():
         if run.status == "done":
             print(f"already done: {run.folder}")
             return run
