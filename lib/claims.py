@@ -115,7 +115,7 @@ def _take(path: Path, me: Owner) -> Owner | None:
 @contextlib.contextmanager
 def _staged(path: Path, owner: Owner) -> Iterator[Path]:
     """The content of a claim, whole and on the disk, under a name of its own."""
-    staged = path.with_name(f"{path.name}.{owner.token}.partial")
+    staged = path.with_name(f"{path.name}.{owner.token}.new")
     try:
         with open(staged, "w") as file:
             json.dump(asdict(owner), file)

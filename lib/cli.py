@@ -50,6 +50,7 @@ def run(
     seed: Annotated[int, _option("seed")] = FIELDS["seed"].default,
     device: Annotated[str, _option("device")] = FIELDS["device"].default,
     tracker: Annotated[str, _option("tracker")] = FIELDS["tracker"].default,
+    checkpoint_minutes: Annotated[float, _option("checkpoint_minutes")] = FIELDS["checkpoint_minutes"].default,
     overrides: Annotated[str, _option("overrides")] = FIELDS["overrides"].default,
 ) -> None:
     """Train one detector with one backbone; the same parameters always lead to the same run folder.
@@ -63,8 +64,8 @@ def run(
 
     try:
         done = train(prepare(asked))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(getattr(stop, "code", 130)) from None
     # the run is done, so the notebook only shows it
     page = execute_notebook("2_train", done.folder / "2_train.ipynb", asked.model_dump(mode="json"))
     print(f"page: {page}")

@@ -13,25 +13,38 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
 from lib.claims import LIMIT, Claim, Owner, living_owner
 
-# Where a run is made does not change what it is: these parameters are recorded, but are no part of its name.
-NOT_IDENTITY = ("device", "tracker")
+# Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
+NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
 
 
 class RunError(Exception):
     """A run folder cannot be used; the message says which, why and what to do."""
+
+
+class WriteError(RunError, OSError):
+    """A file could not be written; what stood there before is whole. The message says which file and how much room there is."""
+
+    @classmethod
+    def of(cls, path: Path, size: int, error: OSError) -> WriteError:
+        """size: the bytes that the file, or the line, needs."""
+        made = cls(f"cannot write {path}: {error.strerror}. It needs {size:,} bytes and {_free(path.parent):,} are free. What was there "
+                   "before is kept: make room (or the folder writable), and the same call goes on")
+        made.errno, made.strerror = error.errno, error.strerror
+        return made
 
 
 class RunBusyError(RunError):
@@ -132,11 +145,14 @@ def run_name(parameters: Mapping[str, Any], data_hash: str) -> str:
     return f"{parameters['detector']}-{parameters['backbone']}-{digest}".replace("/", "_")
 
 
-def create_run(parameters: Mapping[str, Any], data_hash: str) -> Run:
-    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` is kept."""
-    run = Run(runs_root() / run_name(parameters, data_hash))
+def create_run(parameters: Mapping[str, Any], data_hash: str, root: Path | None = None) -> Run:
+    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` is kept.
+
+    root: the folder of the runs, `runs_root()` when not given.
+    """
+    run = Run((root or runs_root()) / run_name(parameters, data_hash))
     try:
-        run.folder.mkdir(parents=True, exist_ok=True)
+        run.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not (run.folder / "run.json").exists():
             started = now()
             write_json(run.folder / "run.json", {
@@ -209,16 +225,35 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to a temporary name in the same folder, flush it to the disk, then rename."""
+    """Write `text` to `path`; readers see the old file or the new one. Raises WriteError."""
+    content = text.encode()
+    with replacing(path, len(content)) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, size: int) -> Iterator[BinaryIO]:
+    """A file under a temporary name in the same folder, that is flushed to the disk and takes the place of `path` at the end.
+
+    size: about how many bytes it needs, for the message of WriteError.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "w") as file:
-            file.write(text)
+        with open(partial, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)  # before the free room is counted
+        raise WriteError.of(path, size, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _free(folder: Path) -> int:
+    """Bytes that may still be written to the disk of a folder; 0 when the folder is not there."""
+    return shutil.disk_usage(folder).free if folder.exists() else 0
 
 
 def finite(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,24 @@ from mmcv import Config
 from torch import nn
 
 from lib.models.config import build_untrained
-from lib.runs import Run, RunError
+from lib.runs import Run, RunError, replacing
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values to a temporary name, flush, then rename: a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
+    """Write tensors and plain values: a kill or a full disk leaves the old file or the new one. Raises WriteError."""
+    with replacing(path, _tensor_bytes(content)) as file:
+        try:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        except RuntimeError as error:  # torch's writer hides why the file took no more
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    return sum(map(_tensor_bytes, value.values())) if isinstance(value, dict) else 0
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,42 @@ from typing import Any
 import psutil
 import torch
 
+from lib.models.weights import sha256
+
 PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "timm", "numpy", "hotcoco", "backbone-workbook")
 
 
 def versions() -> dict[str, str]:
     """Python and the packages that can move a figure."""
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+
+
+def made_with(device: torch.device, files: Sequence[Path]) -> dict[str, Any]:
+    """All of `run.json` that, besides parameters and data, decides a run's bits: code, versions, machine, torch's settings, weights."""
+    return {"git_commit": git_commit(), "versions": versions(), "hardware": hardware(device), "settings": settings(),
+            "files": {str(file): sha256(file) for file in files}}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What of `made_with` is another in `after`, in words; memory is no part of it."""
+    found = []
+    for aspect in ("git_commit", "versions", "hardware", "settings", "files"):
+        pair = [record.get(aspect) for record in (before, after)]
+        one, two = (part if isinstance(part, Mapping) else {"": part} for part in pair)
+        found += [f"{aspect} {key}: {one.get(key)} → {two.get(key)}".replace(" :", ":") for key in {**one, **two}
+                  if key != "memory_gb" and one.get(key) != two.get(key)]
+    return found
+
+
+def settings() -> dict[str, Any]:
+    """The switches of torch that move the last bits of a figure."""
+    return {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lib.models.detectors import find_detector, step_budget_warning
 from lib.models.overrides import parse_overrides
 from lib.models.recipes import Setting, find_recipe
 from lib.models.weights import WeightsError, find_weights
-from lib.runs import Run, create_run
+from lib.runs import Run, create_run, runs_root
 from lib.training.parameters import ParameterError, Parameters, pick_device
 from lib.training.schedule import check_schedule, warmup_warning
 
@@ -33,19 +33,21 @@ class Job:
     device: torch.device
     steps_an_epoch: int
     warnings: tuple[str, ...]
+    root: Path  # the folder that holds its run folder
 
     @property
     def run(self) -> Run:
         """The run folder of this job, made when it is not there yet."""
-        return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash)
+        return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash, self.root)
 
     @property
     def epochs(self) -> int:
         return int(self.config.runner.max_epochs)
 
 
-def prepare(parameters: Parameters) -> Job:
-    """Check all that parameters lead to: data, weights, recipe, overrides, device.
+def prepare(parameters: Parameters, root: Path | None = None) -> Job:
+    """Check all that parameters lead to: data, weights, recipe, overrides, device. `root` is where its run folder will be,
+    the folder of all runs when not given.
 
     Raises DataError, WeightsError or ParameterError, each saying what to do.
     """
@@ -79,4 +81,4 @@ def prepare(parameters: Parameters) -> Job:
         step_budget_warning(detector, total, parameters.batch_size, parameters.load_from),
         warmup_warning(config.lr_config, total),
     )
-    return Job(parameters, dataset, config, device, steps, tuple(warning for warning in warnings if warning))
+    return Job(parameters, dataset, config, device, steps, tuple(warning for warning in warnings if warning), root or runs_root())

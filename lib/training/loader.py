@@ -16,6 +16,8 @@ from mmcv.parallel import collate
 from mmdet.datasets import CustomDataset
 from torch.utils.data import DataLoader, Dataset
 
+from lib.training.stopping import ignore_signals
+
 
 class SeededItems(Dataset):
     """Item (epoch, index) of `dataset` through its training pipeline, whose numpy and Python dice are seeded by both."""
@@ -36,11 +38,18 @@ def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[lis
     return [[(epoch, int(index)) for index in order[start : start + batch_size]] for start in range(0, images, batch_size)]
 
 
-def batches(dataset: CustomDataset, batch_size: int, seed: int, epoch: int, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Collated batches of an epoch, still in mmcv's containers. A GPU is fed by workers; on a CPU they would steal its cores."""
+def batches(
+    dataset: CustomDataset, batch_size: int, seed: int, epoch: int, device: torch.device, start: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Collated batches of an epoch from number `start` on, still in mmcv's containers.
+
+    A GPU is fed by workers; on a CPU they would steal its cores.
+    """
     yield from DataLoader(
         SeededItems(dataset, seed),
-        batch_sampler=epoch_order(len(dataset), batch_size, seed, epoch),
+        batch_sampler=epoch_order(len(dataset), batch_size, seed, epoch)[start:],
         collate_fn=partial(collate, samples_per_gpu=batch_size),
         num_workers=0 if device.type == "cpu" else 4,
+        worker_init_fn=ignore_signals,
+        generator=torch.Generator().manual_seed(seed),  # else each start of an epoch, and each resume, draws from the model's dice
     )

@@ -42,6 +42,7 @@ class Parameters(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="for weights, order, flips and sampling")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
     tracker: str = Field("none", description=", ".join(TRACKERS))
+    checkpoint_minutes: float = Field(10, ge=0, description="a kill loses at most these minutes; 0 = a checkpoint after each step")
     overrides: str = Field("", description="mmcv-style changes: 'key.key=value key=value'")
 
     @field_validator("detector")

@@ -1,24 +1,19 @@
 """The training loop: one job in, one finished run folder out.
 
-A run that was broken off goes on after its last finished epoch; a finished one is returned as it is.
+A run that was broken off goes on from its last checkpoint, in the middle of an epoch too; a finished one is returned as it is.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import pprint
-import random
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from mmcv import Config
 from mmcv.runner import build_optimizer
 from mmdet.datasets import CustomDataset, build_dataset
@@ -30,12 +25,15 @@ from lib.data.catalog import summary
 from lib.evaluation.coco_metrics import evaluate
 from lib.models.config import build_model
 from lib.progress import progress_bar
-from lib.runs import Run, RunError, now, outputs_root, read_log, write_json, write_text
+from lib.runs import Run, RunBusyError, RunError, WriteError, now, outputs_root, write_json, write_text
 from lib.training import environment
 from lib.training.checkpoints import read_checkpoint, save_checkpoint
+from lib.training.dice import dice_state, seed_everything, set_dice
 from lib.training.job import Job
 from lib.training.loader import batches
+from lib.training.log import Log, Means
 from lib.training.schedule import lr_factor, set_lr
+from lib.training.stopping import Stopped, StopSignals
 from lib.training.trackers import Tracker, open_tracker
 from lib.training.validation import to_device, validate
 
@@ -49,25 +47,29 @@ class TrainingError(RunError):
 def train(job: Job) -> Run:
     """Train until the last epoch and return the run, `done`. Prints where it is; shows a bar with loss, lr and time left.
 
-    Raises TrainingError for a loss that is not finite (the last good checkpoint is kept), RunError when another process
-    trains the same run. Ctrl-C leaves a run that the same call takes up again.
+    Raises TrainingError for a loss that is not finite (the last good checkpoint is kept), WriteError when the disk is full,
+    RunBusyError when another process trains the same run, Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. After any of
+    them, and after a kill, the same call goes on from the last checkpoint to the bits of an undisturbed training.
     """
     run = job.run
-    with run.claim():
+    with run.claim() as check, StopSignals() as signals:
         if run.status == "done":
             print(f"already done: {run.folder}")
             return run
         print(f"run folder: {run.folder}", flush=True)
         for warning in job.warnings:
             print(f"warning: {warning}", flush=True)
+        _sweep_up(run)
         try:
             with _tracker(job, run) as tracker:
-                _Training(job, run, tracker).go()
+                _Training(job, run, tracker, signals, check).go()
         except KeyboardInterrupt:
-            print(f"\nstopped. The same call goes on after the last finished epoch of {run.folder}", flush=True)
+            print(f"\nstopped. The same call goes on from the last checkpoint of {run.folder}", flush=True)
+            raise
+        except RunBusyError:  # the run is another process's now
             raise
         except Exception as error:
-            run.update(status="failed", error=f"{type(error).__name__}: {error}", finished=now())
+            _fail(run, error)
             raise
     return run
 
@@ -77,89 +79,129 @@ def _tracker(job: Job, run: Run) -> Tracker:
     return open_tracker(job.parameters.tracker, run.name, run.folder, asked, outputs_root() / "trackers")
 
 
-class _Training:
-    """A job with its model, optimizer and place in time. What `state()` returns is all that a resumed training needs."""
+def _sweep_up(run: Run) -> None:
+    """Remove the halves of files that a killed process left behind."""
+    for folder in (run.folder, run.last_checkpoint.parent):
+        for partial in folder.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
 
-    def __init__(self, job: Job, run: Run, tracker: Tracker) -> None:
-        self.job, self.run, self.config, self.tracker, self.device = job, run, job.config, tracker, job.device
-        _seed_everything(job.parameters.seed)
+
+def _fail(run: Run, error: Exception) -> None:
+    try:
+        run.update(status="failed", error=f"{type(error).__name__}: {error}", finished=now())
+    except WriteError as second:  # the disk may be too full even for this
+        error.add_note(f"Nor could run.json say so: {second}")
+
+
+class _Training:
+    """A job with its model, optimizer and place in time. What `state()` returns is all that a resumed training needs.
+
+    `check` is called before each write: it raises RunBusyError when the run is another process's now.
+    """
+
+    def __init__(self, job: Job, run: Run, tracker: Tracker, signals: StopSignals, check: Callable[[], None]) -> None:
+        self.job, self.run, self.config, self.device = job, run, job.config, job.device
+        self.tracker, self.signals, self.check = tracker, signals, check
+        seed_everything(job.parameters.seed)
         self.model = build_model(self.config).to(self.device)
         self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
         self.train_set: CustomDataset = build_dataset(self.config.data.train)
         self.val_set: Any = build_dataset(self.config.data.val)
-        self.epoch = self.step = self.best_epoch = 0
+        self.epoch = self.step = self.best_epoch = 0  # epoch: those that are trained and validated
         self.best: float | None = None
         self.seconds = {"train": 0.0, "val": 0.0}
+        self.means, self.figures = Means(), dict[str, float]()  # since the last line of the log, and in it
         if run.last_checkpoint.exists():
             self._take_up(read_checkpoint(run.last_checkpoint))
-        self.log = _Log(run.folder / "log.jsonl", self.step)
+        else:
+            self.log = Log(run.folder / "log.jsonl", 0)
         self._record()
+        self.saved = time.monotonic()
 
     def go(self) -> None:
-        """Every epoch that is left, then the record of the whole."""
+        """Every step that is left, then the record of the whole."""
         total = self.job.epochs * self.job.steps_an_epoch
         with progress_bar(total, "training", "step", initial=self.step) as bar:
             while self.epoch < self.job.epochs:
-                figures = self._train_epoch(bar)
-                self._validate(figures)
+                self._train_epoch(bar)
+                self._validate()
         self._finish()
 
     def state(self) -> dict[str, Any]:
-        """Everything a resumed training needs, as tensors and plain values."""
+        """Everything a resumed training needs, as tensors and plain values; the tensors are the live ones."""
         return {
             "state_dict": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
-            "step": self.step, "best": self.best, "best_epoch": self.best_epoch, "seconds": self.seconds,
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "step": self.step, "best": self.best, "best_epoch": self.best_epoch, "seconds": dict(self.seconds),
+            "means": (dict(self.means.sums), self.means.count), "figures": self.figures, "log_bytes": self.log.size,
+            "dice": dice_state(self.device),
         }
 
     def _take_up(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["state_dict"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-        torch.set_rng_state(state["torch_rng"])
-        if self.device.type == "cuda" and state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
-        print(f"going on after epoch {self.epoch} of {self.job.epochs}", flush=True)
+        try:
+            self.model.load_state_dict(state["state_dict"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+            self.best, self.best_epoch = state["best"], state["best_epoch"]
+            self.means, self.figures = Means(*state["means"]), state["figures"]
+            self.log = Log(self.run.folder / "log.jsonl", state["log_bytes"])
+            set_dice(state["dice"], self.device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"{self.run.last_checkpoint} is not a checkpoint of this run, or of another version of the workbook "
+                           f"({type(error).__name__}: {str(error)[:200]}). Delete {self.run.folder} and train again") from error
+        print(f"going on after step {self.step} of {self.job.epochs * self.job.steps_an_epoch}", flush=True)
+
+    def _save(self, state: dict[str, Any]) -> None:
+        if all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):  # else the next loss says so
+            self.check()
+            save_checkpoint(self.run.last_checkpoint, state)
+        self.saved = time.monotonic()
 
     def _record(self) -> None:
         """What is known before the first step, into run.json and config.py."""
         config, weights = self.config, self.config.model.backbone.get("init_cfg")
         roi_head = config.model.get("roi_head")
+        files = [weights.checkpoint if weights else None, config.load_from]
+        made_with = environment.made_with(self.device, [Path(file) for file in files if file])
+        changed = environment.changes(self.run.record, made_with) if self.step else []
+        warnings = self.run.record.get("warnings", []) if self.step else list(self.job.warnings)
+        if changed:
+            warnings.append(f"taken up at step {self.step} where something else was: {'; '.join(changed)}")
+        self.check()
         self.run.update(
-            status="running", error=None, finished=None, git_commit=environment.git_commit(),
-            versions=environment.versions(), hardware=environment.hardware(self.device), data=summary(self.job.dataset),
+            status="running", error=None, finished=None, **made_with, data=summary(self.job.dataset),
             model={
                 "type": config.model.type, "roi_head": roi_head.type if roi_head else None,
                 "backbone": config.model.backbone.type, "weights": weights.checkpoint if weights else None,
                 "parameters_m": sum(p.numel() for p in self.model.parameters()) / 1e6,
             },
-            optimizer=json.loads(json.dumps(config.optimizer)), schedule=_schedule_words(config.lr_config),
-            warnings=list(self.job.warnings),
+            optimizer=json.loads(json.dumps(config.optimizer)), schedule=_schedule_words(config.lr_config), warnings=warnings,
         )
         if not (self.run.folder / "config.py").exists():
             write_text(self.run.folder / "config.py", _as_python(config))
 
-    def _train_epoch(self, bar: tqdm) -> dict[str, float]:
-        """One pass over the training images; returns the figures of its last log line, which go out with the validation's."""
+    def _train_epoch(self, bar: tqdm) -> None:
+        """What is left of one pass over the training images. Its last figures go out to the tracker with the validation's."""
         self.model.train()
-        started, means, last = time.monotonic(), _Means(), self.job.steps_an_epoch * (self.epoch + 1)
-        for batch in batches(self.train_set, self.config.data.samples_per_gpu, self.job.parameters.seed, self.epoch, self.device):
+        asked, steps = self.job.parameters, self.job.steps_an_epoch
+        first, last, started = self.epoch * steps, (self.epoch + 1) * steps, time.monotonic()
+        size = self.config.data.samples_per_gpu
+        for batch in batches(self.train_set, size, asked.seed, self.epoch, self.device, start=self.step - first):
             lr = set_lr(self.optimizer, lr_factor(self.config.lr_config, self.epoch, self.step))
             log_vars = self._train_step(to_device(batch, self.device), lr)
             self.step += 1
-            means.add(log_vars)
+            self.means.add(log_vars)
             bar.set_postfix(epoch=self.epoch + 1, loss=f"{log_vars['loss']:.3f}", lr=f"{lr:.2g}", refresh=False)
             bar.update()
             if self.step % LOG_EVERY == 0 or self.step == last:
-                figures = {"lr": lr, **means.take()}
-                self.log.write({"mode": "train", "epoch": self.epoch + 1, "step": self.step, **figures})
+                self.figures = {"lr": lr, **self.means.take()}
+                self._note({"mode": "train", "epoch": self.epoch + 1, "step": self.step, **self.figures})
                 if self.step < last:
-                    self.tracker.log(self.step, {f"train/{key}": value for key, value in figures.items()})
-        self.epoch += 1
-        self.seconds["train"] += time.monotonic() - started
-        return figures
+                    self.tracker.log(self.step, _named("train", self.figures))
+            self.seconds["train"] += time.monotonic() - started
+            if self.signals.signum or time.monotonic() - self.saved >= 60 * asked.checkpoint_minutes:
+                self._save(self.state())
+                self.signals.check()
+            started = time.monotonic()
 
     def _train_step(self, batch: dict[str, Any], lr: float) -> dict[str, float]:
         loss, log_vars = self.model._parse_losses(self.model.forward_train(**batch))
@@ -178,32 +220,46 @@ class _Training:
         self.optimizer.step()
         return dict(log_vars)
 
-    def _validate(self, train_figures: Mapping[str, float]) -> None:
-        """Detections, metrics and losses of the val images, logged once at this epoch's step; then the checkpoints."""
-        started = time.monotonic()
-        label = f"validating epoch {self.epoch}"
-        detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label)
-        found = evaluate(self.job.dataset.val_json, detections)
+    def _validate(self) -> None:
+        """Detections, metrics and losses of the val images, logged once at this epoch's step; then the checkpoints.
+
+        A kill between two of these files does no harm: the last checkpoint is from before, so all of them are written again.
+        """
+        started, before, epoch = time.monotonic(), self.state(), self.epoch + 1
+        try:
+            with self.signals.at_once():
+                label = f"validating epoch {epoch}"
+                detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label)
+                found = evaluate(self.job.dataset.val_json, detections)
+        except Stopped:
+            self._save(before)
+            raise
         seconds = time.monotonic() - started
         self.seconds["val"] += seconds
-        line = {"mode": "val", "epoch": self.epoch, "step": self.step, **found.metrics, **losses, "seconds": seconds}
-        self.log.write(line)
-        values = {f"val/{key}": value for key, value in {**found.metrics, **losses}.items()}
-        self.tracker.log(self.step, {**{f"train/{key}": value for key, value in train_figures.items()}, **values})
+        self.epoch = epoch
+        line = {"mode": "val", "epoch": epoch, "step": self.step, **found.metrics, **losses, "seconds": seconds}
+        self._note(line)
+        self.tracker.log(self.step, {**_named("train", self.figures), **_named("val", {**found.metrics, **losses})})
         score = found.metrics["bbox_mAP"]
         if self.best_epoch == 0 or (score is not None and (self.best is None or score > self.best)):
-            self.best, self.best_epoch = score, self.epoch
-            save_checkpoint(self.run.best_checkpoint, {"state_dict": self.model.state_dict(), "epoch": self.epoch, "step": self.step})
+            self.best, self.best_epoch = score, epoch
+            self.check()
+            save_checkpoint(self.run.best_checkpoint, {"state_dict": self.model.state_dict(), "epoch": epoch, "step": self.step})
             write_json(self.run.folder / "predictions.json", detections)
             write_json(self.run.folder / "metrics.json", {
-                **line, "best_epoch": self.epoch, "per_class": found.per_class, "counts": found.counts})
-        save_checkpoint(self.run.last_checkpoint, self.state())
+                **line, "best_epoch": epoch, "per_class": found.per_class, "counts": found.counts})
+        self._save(self.state())
         shown = "none" if score is None else f"{score:.3f}"
-        tqdm.write(f"epoch {self.epoch}/{self.job.epochs}: bbox_mAP {shown}, val loss {losses['loss']:.3f}", file=sys.stdout)
+        tqdm.write(f"epoch {epoch}/{self.job.epochs}: bbox_mAP {shown}, val loss {losses['loss']:.3f}", file=sys.stdout)
         sys.stdout.flush()
+
+    def _note(self, row: Mapping[str, Any]) -> None:
+        self.check()
+        self.log.write(row)
 
     def _finish(self) -> None:
         seen = self.epoch * len(self.train_set), self.epoch * len(self.val_set)
+        self.check()
         self.run.update(
             status="done", finished=now(), epochs_done=self.epoch, best_epoch=self.best_epoch, iterations=self.step,
             seconds=sum(self.seconds.values()), train_images_per_second=seen[0] / self.seconds["train"],
@@ -211,44 +267,8 @@ class _Training:
         )
 
 
-class _Log:
-    """`log.jsonl`, opened to go on after `step`: lines that a broken-off run wrote later than its checkpoint are taken back."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        if path.exists():
-            kept = [row for row in read_log(path) if row["step"] <= step]
-            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-class _Means:
-    """The mean of each figure since the last `take`."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = defaultdict(float)
-        self.count = 0
-
-    def add(self, values: Mapping[str, float]) -> None:
-        self.count += 1
-        for key, value in values.items():
-            self.sums[key] += value
-
-    def take(self) -> dict[str, float]:
-        means = {key: value / self.count for key, value in self.sums.items()}
-        self.sums, self.count = defaultdict(float), 0
-        return means
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def _named(mode: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{mode}/{key}": value for key, value in figures.items()}
 
 
 def _as_python(config: Config) -> str:
