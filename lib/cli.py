@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,7 @@ from rich.table import Table
 
 from lib.data.catalog import DataError
 from lib.models.weights import WeightsError
-from lib.runs import FIRST_RUN, RunError, finished_run, list_runs, outputs_root, runs_root
+from lib.runs import FIRST_RUN, RunError, finished_run, list_runs, open_run, outputs_root, runs_root
 from lib.training.parameters import ParameterError, Parameters, check_parameters
 from lib.training.trackers import TrackerError
 from lib.views.fiftyone_database import BrowseError
@@ -55,36 +57,66 @@ def run(
 ) -> None:
     """Train one detector with one backbone; the same parameters always lead to the same run folder.
 
-    A finished run is not trained again, a broken-off one goes on. The last line is the run folder.
+    A finished run is not trained again, a broken-off one goes on. The last line is the run folder. Ctrl-C and SIGTERM save a
+    checkpoint and leave (exit codes 130 and 143).
     """
     asked = check_parameters(dict(locals()))
     from lib.training.job import prepare
     from lib.training.train import train
     from lib.views.report import execute_notebook
 
-    try:
+    with _exit_when_stopped():
         done = train(prepare(asked))
-    except KeyboardInterrupt as stop:
-        raise typer.Exit(getattr(stop, "code", 130)) from None
     # the run is done, so the notebook only shows it
     page = execute_notebook("2_train", done.folder / "2_train.ipynb", asked.model_dump(mode="json"))
     print(f"page: {page}")
     print(done.folder)
 
 
+@contextmanager
+def _exit_when_stopped() -> Iterator[None]:
+    """The exit code that a shell expects of a stopped training: 130 after Ctrl-C, 143 after SIGTERM."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(getattr(stop, "code", 130)) from None
+
+
+@app.command(epilog="Example: workbook rerun faster_rcnn-tf_efficientnet_lite0-cb294171")
+def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")]) -> None:
+    """Train a finished run again, beside it, and compare every figure and the weights.
+
+    Ends with code 1 when figures differ by more than 1e-9 on the same hardware with the same versions.
+    """
+    from lib.training.rerun import rerun as train_again
+
+    with _exit_when_stopped():
+        found = train_again(open_run(name))
+    table = Table("figure", "before", "after", "difference", box=None)
+    for row in found.table.to_dict("records"):
+        table.add_row(row["figure"], str(row["before"]), str(row["after"]), f"{row['difference']:.3g}")
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print("The same to the bit." if found.equal else "Not the same to the bit. What is another:")
+    if not found.equal:
+        print(*(found.changes or ["nothing that is known: code, versions, hardware, settings and weight files are the same"]), sep="\n")
+    raise typer.Exit(1 if found.broken else 0)
+
+
 @app.command("list", epilog="Example: workbook list")
 def list_command() -> None:
-    """All runs, oldest first, with their status and mAP."""
+    """All runs, oldest first, with their status and mAP. A run is `broken off` when it is not finished and nobody trains it."""
     from lib.views.tables import comparison
 
     runs = list_runs()
     if not runs:
         raise RunError(f"no runs in {runs_root()}: make one with `{FIRST_RUN}`")
+    idle = {run.name for run in runs if not run.busy}
     table = Table("Exp", "run", "dataset", "status", "epochs", "mAP", "mAP_50", "mAP_s", box=None)
     for row in comparison(runs).to_dict("records"):
         figures = [f"{row[f'val/{key}']:.3f}" if row[f"val/{key}"] == row[f"val/{key}"] else ""
                    for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
-        table.add_row(str(row["Exp num"]), row["run"], row["dataset"], row["status"], str(row["Epoch"]), *figures)
+        status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
+        table.add_row(str(row["Exp num"]), row["run"], row["dataset"], status, str(row["Epoch"]), *figures)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
