@@ -38,6 +38,8 @@ class RunError(Exception):
 class WriteError(RunError, OSError):
     """A file could not be written; what stood there before is whole. The message says which file and how much room there is."""
 
+    __str__ = Exception.__str__  # OSError's own would show errno and strerror alone
+
     @classmethod
     def of(cls, path: Path, size: int, error: OSError) -> WriteError:
         """size: the bytes that the file, or the line, needs."""

@@ -105,6 +105,14 @@ def test_a_resumed_run_goes_on_in_the_same_tracker_run(kind: str, tmp_path: Path
     assert READERS[kind](tmp_path) == expected()
 
 
+def test_what_was_flushed_is_there_though_the_process_is_killed(tmp_path: Path) -> None:
+    tracker = open_tracker("tensorboard", NAME, tmp_path / "run", PARAMETERS, tmp_path / "trackers")
+    tracker.log(10, figures(10))
+    tracker.flush()
+    assert read_tensorboard(tmp_path) == expected([10])
+    tracker.close()
+
+
 def test_parameters_go_to_the_config(tmp_path: Path) -> None:
     for kind in READERS:
         log(kind, tmp_path)

@@ -1,13 +1,9 @@
-"""Trainings that are real, though small: what they leave behind, how they go on after a kill, what stops them."""
+"""Trainings that are real, though small: what they leave behind, what stops them (test_resume.py: how they go on)."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -109,31 +105,6 @@ def test_the_same_parameters_give_the_same_bits(data: Dataset, monkeypatch: pyte
 def assert_same_weights(first: Any, second: Any) -> None:
     one, two = (read_checkpoint(run.last_checkpoint)["state_dict"] for run in (first, second))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-def test_a_killed_run_goes_on_to_the_bits_of_an_undisturbed_one(
-    data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    undisturbed = train(job(epochs=4))
-    monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "killed"))
-    parameters = {**SMALL, "epochs": 4}
-    code = ("from lib.training.job import prepare\nfrom lib.training.train import train\n"
-            f"from lib.training.parameters import check_parameters\ntrain(prepare(check_parameters({parameters!r})))")
-    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    log = job(epochs=4).run.folder / "log.jsonl"
-    deadline = time.monotonic() + 300
-    while not (log.exists() and log.read_text().count('"mode": "val"') >= 2) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    broken_off = job(epochs=4).run
-    assert broken_off.status == "running", "the process ended before it could be killed"
-    with open(log, "a") as file:
-        file.write('{"mode": "train", "step": 99')  # a kill can cut a line
-    run = train(job(epochs=4))
-    assert_same_weights(undisturbed, run)
-    figures = [[{k: v for k, v in row.items() if k != "seconds"} for row in read_log(r.folder / "log.jsonl")] for r in (undisturbed, run)]
-    assert figures[0] == figures[1]
 
 
 def test_a_run_that_somebody_trains_is_refused(data: Dataset) -> None:

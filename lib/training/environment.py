@@ -32,10 +32,12 @@ def made_with(device: torch.device, files: Sequence[Path]) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What of `made_with` is another in `after`, in words; memory is no part of it."""
+    """What of `made_with` is another in `after`, in words; memory is no part of it, nor what one of them does not know."""
     found = []
     for aspect in ("git_commit", "versions", "hardware", "settings", "files"):
         pair = [record.get(aspect) for record in (before, after)]
+        if None in pair:
+            continue
         one, two = (part if isinstance(part, Mapping) else {"": part} for part in pair)
         found += [f"{aspect} {key}: {one.get(key)} → {two.get(key)}".replace(" :", ":") for key in {**one, **two}
                   if key != "memory_gb" and one.get(key) != two.get(key)]

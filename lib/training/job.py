@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ class Job:
     device: torch.device
     steps_an_epoch: int
     warnings: tuple[str, ...]
-    root: Path  # the folder that holds its run folder
+    root: Path = field(default_factory=runs_root)  # the folder that holds its run folder
 
     @property
     def run(self) -> Run:

@@ -45,6 +45,9 @@ class Tracker:
         if known:
             self._write(step, known)
 
+    def flush(self) -> None:
+        """Hand over what is held back: from here on a kill may lose figures, but none of before."""
+
     def close(self, status: str = "done") -> None:
         """Flush and let go of the backend. `status` is the run's, `done` or `failed`; a second call does nothing."""
         if not self._closed:
@@ -71,9 +74,12 @@ class _TensorBoard(Tracker):
         super().__init__()
         from torch.utils.tensorboard import SummaryWriter
 
-        # Resumed, it adds a second file to the folder; TensorBoard shows the files of a folder as one run.
+        # Resumed, it adds a second file to the folder; TensorBoard shows the files of a folder as one run, a step that came twice once.
         self._writer = SummaryWriter(str(root / "tensorboard" / run_name), flush_secs=10)
         self._writer.add_text("parameters", "    " + json.dumps(config, indent=1, default=str).replace("\n", "\n    "))
+
+    def flush(self) -> None:
+        self._writer.flush()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         for key, value in values.items():  # the usual scalar is float32, which would change the figures

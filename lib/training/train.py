@@ -71,6 +71,7 @@ def train(job: Job) -> Run:
         except Exception as error:
             _fail(run, error)
             raise
+        signals.check()  # one that came after the last step
     return run
 
 
@@ -153,6 +154,7 @@ class _Training:
     def _save(self, state: dict[str, Any]) -> None:
         if all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):  # else the next loss says so
             self.check()
+            self.tracker.flush()
             save_checkpoint(self.run.last_checkpoint, state)
         self.saved = time.monotonic()
 
