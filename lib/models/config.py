@@ -18,6 +18,7 @@ from mmdet.models.detectors import BaseDetector
 from lib.data.catalog import Dataset
 from lib.models.backbones import Backbone
 from lib.models.detectors import Detector
+from lib.models.gpu_ops import use_wheel_kernels
 from lib.models.recipes import Plan, shipped_config
 from lib.models.roi_align import SparseRoIExtractor
 from lib.models.timm_backbone import TimmBackbone
@@ -156,6 +157,7 @@ def build_untrained(config: Config) -> BaseDetector:
     """The detector as its config describes it, before any weights: for a checkpoint to be loaded into."""
     for name in ("mmdet", "mmcv"):  # they would list every tensor's initialization
         get_logger(name).setLevel(logging.ERROR)
+    use_wheel_kernels()
     model = build_detector(copy.deepcopy(config.model))
     model.CLASSES = tuple(config.classes)
     return model

@@ -70,7 +70,7 @@ def bilinear_weights(
     """
     height, width = (torch.tensor([shape[axis] for shape in shapes], dtype=torch.int32)[levels] for axis in (2, 3))
     sizes = torch.tensor([shape[0] * shape[2] * shape[3] for shape in shapes], dtype=torch.int32)
-    base = (sizes.cumsum(0, dtype=torch.int32) - sizes)[levels] + rois[:, 0].int() * height * width  # [n] the first cell of the RoI's own map
+    base = (sizes.cumsum(0, dtype=torch.int32) - sizes)[levels] + rois[:, 0].int() * height * width  # [n] its map's first cell
     corners = rois[:, 1:] * torch.tensor(scales, dtype=rois.dtype)[levels][:, None] - 0.5  # [n, 4] cells
     first_y, count_y, weight_y = _axis(corners[:, 1], corners[:, 3], height, bins[0], sampling_ratio)
     first_x, count_x, weight_x = _axis(corners[:, 0], corners[:, 2], width, bins[1], sampling_ratio)

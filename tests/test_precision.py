@@ -1,0 +1,78 @@
+"""bfloat16 in the layers, float32 in everything about boxes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from scenes import make_dataset
+from torch import nn
+
+from lib.models.backbones import find_backbone
+from lib.models.config import build_config, build_model
+from lib.models.detectors import find_detector
+from lib.models.precision import has_bf16, use_precision
+from lib.models.recipes import Setting, find_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data"), train_images=1, val_images=1, classes=("a", "b", "c"))
+
+
+def model_of(dataset, detector):
+    setting = Setting(find_detector(detector), find_backbone("resnet18"), batch_size=1, epochs=1, iterations=1)
+    torch.manual_seed(0)
+    return build_model(build_config(
+        dataset=dataset, detector=setting.detector, backbone=setting.backbone, plan=find_recipe("seed").plan(setting),
+        image_size=(128, 128), batch_size=1, epochs=1, seed=0, weights=None,
+    ))
+
+
+def losses_of(model, image, gt_boxes_xyxy):
+    torch.manual_seed(1)  # the sampler draws
+    meta = dict(img_shape=(128, 128, 3), pad_shape=(128, 128, 3), batch_input_shape=(128, 128), scale_factor=1.0)
+    return model.forward_train(image, [meta], gt_bboxes=[gt_boxes_xyxy], gt_labels=[torch.tensor([0, 2])])
+
+
+@pytest.mark.parametrize("detector", ["cascade_rcnn", "vfnet", "deformable_detr"])
+def test_bf16_trains_every_kind_of_detector_to_nearly_the_same_losses(dataset, detector):
+    image, truth = torch.randn(1, 3, 128, 128), torch.tensor([[8.0, 8, 60, 70], [50, 40, 110, 100]])
+    model = model_of(dataset, detector)
+    multiplied = []
+    last = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)][-1]
+    last.register_forward_hook(lambda module, inputs, output: multiplied.append(output.dtype))
+    model.eval()  # dropout off, and the two passes see the same weights
+    for head in (getattr(model, name, None) for name in ("rpn_head", "bbox_head", "roi_head")):
+        if head is not None:
+            head.training = True
+    exact, _ = model._parse_losses(losses_of(model, image, truth))
+    use_precision(model, "bf16", CPU)
+    rough, parts = model._parse_losses(losses_of(model, image, truth))
+    rough.backward()
+    assert multiplied == [torch.float32, torch.bfloat16]
+    assert rough.dtype == torch.float32 and rough.item() == pytest.approx(exact.item(), rel=0.1)
+    assert rough.item() != exact.item()
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
+    assert sum(bool(p.grad.abs().sum() > 0) for p in model.parameters() if p.grad is not None) > 20
+
+
+def test_boxes_stay_in_float32(dataset):
+    model = model_of(dataset, "faster_rcnn").eval()
+    use_precision(model, "bf16", CPU)
+    with torch.no_grad():
+        features = model.extract_feat(torch.randn(1, 3, 128, 128))
+        answers = model.rpn_head(features)
+    assert {f.dtype for f in features} | {a.dtype for kind in answers for a in kind} == {torch.float32}
+
+
+def test_fp32_leaves_the_model_alone(dataset):
+    model = model_of(dataset, "faster_rcnn")
+    use_precision(model, "fp32", CPU)
+    assert "forward" not in vars(model.backbone)
+
+
+def test_a_cpu_without_the_instructions_says_so():
+    flags = Path("/proc/cpuinfo").read_text().split()
+    assert has_bf16(CPU) == bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
