@@ -31,8 +31,8 @@ def use_precision(model: nn.Module, precision: str, device: torch.device) -> Non
     """Make the parts of a detector compute in `precision`, fp32 or bf16; parameters and everything handed on stay float32."""
     if precision == "fp32":
         return
-    neck = getattr(model, "neck", None)
-    _autocast(model.backbone, device, torch.bfloat16, as_float32=neck is None)
+    neck: Any = getattr(model, "neck", None)
+    _autocast(model.get_submodule("backbone"), device, torch.bfloat16, as_float32=neck is None)
     if neck is not None:
         _autocast(neck, device, torch.bfloat16)
     roi_head = getattr(model, "roi_head", None)
