@@ -1,0 +1,75 @@
+"""Rows P3, P4 and P5: COCO metrics and intervals at the size of val2017, and what the diagnosis costs in plain inference."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+import torch
+from mmcv.parallel import collate
+from mmdet.datasets import build_dataset
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from bench.bootstrap_speed import DETECTIONS, IMAGES, TRUTHS, coco_scale, hotcoco_seconds
+from bench.row import Row, Timing, in_turn, ratio_row, timed
+from bench.stock import few_images, job_of
+from lib.diagnosis.diagnosis import diagnose
+from lib.evaluation.coco_metrics import evaluate
+from lib.evaluation.matching import match
+from lib.evaluation.resampling import average_precision, resample_weights, summarize
+from lib.models.config import build_model
+from lib.training.validation import as_coco, to_device
+
+SCALE = f"{IMAGES:,} images, {TRUTHS:,} truths, {DETECTIONS:,} detections"
+
+
+def p3() -> list[Row]:
+    """From dicts in memory to the six numbers, on both sides."""
+    truth, detections = coco_scale()
+    stock = Timing((timed(lambda: pycocotools_metrics(truth, detections)),))  # half a minute: once
+    ours = Timing(tuple(timed(lambda: evaluate(truth, detections)) for _ in range(3)))
+    return [ratio_row("P3", f"COCO metrics, {SCALE}; stock is pycocotools", stock, ours, 50)]
+
+
+def pycocotools_metrics(truth: dict, detections: list[dict]) -> np.ndarray:
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        engine = COCOeval(coco, coco.loadRes(detections), "bbox")
+        engine.evaluate()
+        engine.accumulate()
+        engine.summarize()
+    return engine.stats
+
+
+def p4() -> list[Row]:
+    """A resample of one detector's AP; hotcoco's own compares two detectors, so it is halved."""
+    truth, detections = coco_scale()
+    matches = match(truth, detections)
+
+    def thousand() -> None:
+        summarize(average_precision(matches, resample_weights(len(matches.images), 1_000, seed=0)), matches)
+
+    ours = Timing(tuple(timed(thousand) for _ in range(3)))
+    theirs = hotcoco_seconds(truth, detections, resamples=20) / 2 * 1_000
+    return [ratio_row("P4", f"1,000 resamples, {SCALE}; stock is hotcoco, drawn from 20", Timing((theirs,)), ours, 5)]
+
+
+def p5() -> list[Row]:
+    """Trace and all replays of the val images, against `simple_test` on them; random weights give the most detections."""
+    job = job_of(dataset=few_images(4, 10), backbone="tf_efficientnet_lite0", recipe="finetune", image_size=320)
+    model, val = build_model(job.config).to(job.device).eval(), build_dataset(job.config.data.val)
+
+    @torch.no_grad()
+    def plain() -> None:
+        for index in range(len(val)):
+            batch = to_device(collate([val.with_truth(index)], samples_per_gpu=1), job.device)
+            as_coco(model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0], val.img_ids[index], val.cat_ids)
+
+    passes, whole = in_turn(plain, lambda: diagnose(model, val), rounds=3)
+    cost = whole.median / passes.median
+    return [Row("P5", "trace and all replays of 10 images, Faster R-CNN lite0, 320 px; stock is one plain pass", str(passes), str(whole),
+                f"{cost:.2f} passes", "<= 2.5", cost <= 2.5, {"stock": passes.seconds, "ours": whole.seconds})]

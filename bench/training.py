@@ -1,0 +1,85 @@
+"""Rows P1, P1e, P1s, P2, P8 and the first half of P9: a training step and a validation against stock mmdet's."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.row import Row, Timing, gemm_gflops, in_turn, ratio_row, timed
+from bench.stock import Ours, both, few_images, job_of
+from lib.training.loader import batches
+from lib.training.validation import to_device
+
+STEPS, ROUNDS = 4, 3  # steps an epoch of the timed sides, and how often both take their turn
+SIZES = (256, 384, 512, 768, 1024)
+
+
+def step_row(key: str, work: str, backbone: str, target: float, precision: str) -> Row:
+    """A training step of Faster R-CNN at 256 px, batch 2, 512 RoIs: the published config."""
+    stock, ours = both(job_of(dataset=few_images(2 * STEPS, 4), backbone=backbone, image_size=256, precision=precision))
+    return ratio_row(key, f"{work}, {precision}", *in_turn(stock.epoch, ours.epoch, ROUNDS), target)
+
+
+def p1() -> list[Row]:
+    return [step_row("P1", "training step, R50, 256 px, batch 2, 512 RoIs", "resnet50", 3.0, "auto")]
+
+
+def p1e() -> list[Row]:
+    return [step_row("P1e", "training step, R50, 256 px, batch 2, 512 RoIs", "resnet50", 1.8, "fp32")]
+
+
+def p1s() -> list[Row]:
+    return [step_row("P1s", f"training step, {backbone}, 256 px, batch 2, 512 RoIs", backbone, 2.5, "auto")
+            for backbone in ("swin_t", "pvtv2_b0")]
+
+
+def p2() -> list[Row]:
+    """Both sides after a short training would differ in detections; with the same random weights both do the same work."""
+    stock, ours = both(job_of(dataset=few_images(2 * STEPS, 4), backbone="resnet50", image_size=256))
+    timings = in_turn(stock.validation, ours.validation, ROUNDS)
+    return [ratio_row("P2", "validation of 4 images, R50, 256 px: losses, detections, mAP", *timings, 2.5)]
+
+
+def p8() -> list[Row]:
+    """Multiply-adds of a whole step by torch's counter; the limit is what this machine does in one large product."""
+    ours = Ours(job_of(dataset=few_images(2 * STEPS, 4), backbone="resnet50", image_size=256))
+    training = ours.training
+    batch = next(iter(batches(training.train_set, 2, 0, 0, ours.job.device)))
+    with FlopCounterMode(display=False) as counter:
+        training._train_step(to_device(batch, ours.job.device), 1e-4)
+    steps = Timing(tuple(ours.epoch() for _ in range(ROUNDS)))
+    rate = counter.get_total_flops() / steps.median / 1e9
+    limit = gemm_gflops(torch.bfloat16 if training.precision == "bf16" else torch.float32)
+    return [Row("P8", f"share of the GEMM limit in P1's step ({counter.get_total_flops() / 1e9:.0f} GFLOP a step)", f"{limit:.0f} GFLOP/s",
+                f"{rate:.0f} GFLOP/s", f"{rate / limit:.0%}", "stated; 50%", rate / limit >= 0.5, {"ours": steps.seconds})]
+
+
+def p9() -> list[Row]:
+    """Time and peak memory of a step by image area, each size in a process of its own."""
+    asked = [sys.executable, "-m", "bench.training"]
+    found = [subprocess.run([*asked, str(size)], capture_output=True, text=True, check=True).stdout.split()[-2:] for size in SIZES]
+    seconds, memory = ([float(one[place]) for one in found] for place in (0, 1))
+    growth = (SIZES[-1] / SIZES[0]) ** 2
+    return [
+        Row("P9", f"step time, R50, batch 2, {SIZES[0]} to {SIZES[-1]} px: {growth:.0f} times the area", "",
+            ", ".join(f"{size} px {second:.1f} s" for size, second in zip(SIZES, seconds, strict=True)),
+            f"{seconds[-1] / seconds[0]:.1f} times", "near linear", None, {"ours": tuple(seconds)}),
+        Row("P9", "peak memory of the same", "", ", ".join(f"{size} px {mb / 1024:.1f} GB" for size, mb in zip(SIZES, memory, strict=True)),
+            f"{(memory[-1] - memory[0]) / (SIZES[-1] ** 2 - SIZES[0] ** 2) * 1e6 / 1024:.1f} GB a megapixel", "near linear", None, {}),
+    ]
+
+
+def one_size(size: int) -> None:
+    """Prints the seconds of a step, after one to warm up, and the peak memory of this process in MB."""
+    ours = Ours(job_of(dataset=few_images(2, 4), backbone="resnet50", image_size=size))
+    ours.epoch()
+    seconds = min(timed(ours.epoch) for _ in range(2))
+    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    one_size(int(sys.argv[1]))
