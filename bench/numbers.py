@@ -7,7 +7,6 @@ import io
 
 import numpy as np
 import torch
-from mmcv.parallel import collate
 from mmdet.datasets import build_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -20,7 +19,8 @@ from lib.evaluation.coco_metrics import evaluate
 from lib.evaluation.matching import match
 from lib.evaluation.resampling import average_precision, resample_weights, summarize
 from lib.models.config import build_model
-from lib.training.validation import as_coco, to_device
+from lib.training.loader import as_batch, to_device
+from lib.training.validation import as_coco
 
 SCALE = f"{IMAGES:,} images, {TRUTHS:,} truths, {DETECTIONS:,} detections"
 
@@ -66,7 +66,7 @@ def p5() -> list[Row]:
     @torch.no_grad()
     def plain() -> None:
         for index in range(len(val)):
-            batch = to_device(collate([val.with_truth(index)], samples_per_gpu=1), job.device)
+            batch = to_device(as_batch([val.with_truth(index)]), job.device)
             as_coco(model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0], val.img_ids[index], val.cat_ids)
 
     passes, whole = in_turn(plain, lambda: diagnose(model, val), rounds=3)

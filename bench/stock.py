@@ -27,7 +27,7 @@ from lib.training.loader import batches
 from lib.training.parameters import Parameters
 from lib.training.trackers import Tracker
 from lib.training.train import _Training
-from lib.training.validation import to_device, validate
+from lib.training.validation import validate
 
 
 def few_images(train: int, val: int, source: str = "tree_crowns") -> str:
@@ -65,7 +65,7 @@ class Ours:
         training.model.train()
         started, steps = time.perf_counter(), 0
         for batch in batches(training.train_set, config.data.samples_per_gpu, 0, 0, self.job.device):
-            training._train_step(to_device(batch, self.job.device), 1e-4)
+            training._train_step(batch, 1e-4)
             steps += 1
         return (time.perf_counter() - started) / steps
 

@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.row import Row, Timing, gemm_gflops, in_turn, ratio_row, timed
 from bench.stock import Ours, both, few_images, job_of
 from lib.training.loader import batches
-from lib.training.validation import to_device
 
 STEPS, ROUNDS = 4, 3  # steps an epoch of the timed sides, and how often both take their turn
 SIZES = (256, 384, 512, 768, 1024)
@@ -50,7 +49,7 @@ def p8() -> list[Row]:
     training = ours.training
     batch = next(iter(batches(training.train_set, 2, 0, 0, ours.job.device)))
     with FlopCounterMode(display=False) as counter:
-        training._train_step(to_device(batch, ours.job.device), 1e-4)
+        training._train_step(batch, 1e-4)
     steps = Timing(tuple(ours.epoch() for _ in range(ROUNDS)))
     rate = counter.get_total_flops() / steps.median / 1e9
     limit = gemm_gflops(torch.bfloat16 if training.precision == "bf16" else torch.float32)

@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from mmcv.parallel import collate
 from mmdet.datasets import build_dataset
 from scenes import make_dataset
 from torch import nn
@@ -14,7 +13,8 @@ from lib.models.backbones import find_backbone
 from lib.models.config import build_config, build_model
 from lib.models.detectors import find_detector
 from lib.models.recipes import Setting, find_recipe
-from lib.training.validation import losses, to_device, validate
+from lib.training.loader import as_batch, to_device
+from lib.training.validation import losses, validate
 
 CPU = torch.device("cpu")
 DETECTORS = ["faster_rcnn", "vfnet", "detr", "cascade_rcnn", "retinanet"]
@@ -61,7 +61,7 @@ def detectors(dataset):
 
 
 def image_of(val, index):
-    return to_device(collate([val.with_truth(index)], samples_per_gpu=1), CPU)
+    return to_device(as_batch([val.with_truth(index)]), CPU)
 
 
 def as_arrays(detections, val, index):

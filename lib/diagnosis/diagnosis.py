@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from mmcv.parallel import collate
 from mmdet.datasets import build_dataset
 from torch import nn
 
@@ -36,7 +35,7 @@ from lib.diagnosis.waterfall import (
 from lib.progress import progress_bar
 from lib.runs import Run, write_json
 from lib.training.checkpoints import load_trained
-from lib.training.validation import to_device
+from lib.training.loader import as_batch, to_device
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def diagnose(
     for index in range(len(val)):
         here = [truth["annotations"][place] for place in places[val.img_ids[index]]]
         truths = truths_of(here, val)
-        batch = to_device(collate([val.with_truth(index)], samples_per_gpu=1), device)
+        batch = to_device(as_batch([val.with_truth(index)]), device)
         seen = look(model, batch, truths, iou)
         first = len(detections[NOW])
         facts = follow(seen, truths, tuple(val.CLASSES), iou)

@@ -15,7 +15,6 @@ from mmcv.ops import DeformConv2d
 from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention
 from torch import Tensor, nn
 
-PRECISIONS = ("auto", "fp32", "bf16")
 IN_FLOAT32 = (DeformConv2d, MultiScaleDeformableAttention)  # their kernels take nothing else
 
 

@@ -11,6 +11,7 @@ from mmcv import Config
 from torch import nn
 
 from lib.models.config import build_untrained
+from lib.models.precision import has_bf16, use_precision
 from lib.runs import Run, RunError, replacing
 
 
@@ -53,4 +54,7 @@ def load_trained(run: Run, device: torch.device | str = "cpu") -> tuple[nn.Modul
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {str(error)[:300]}") from error
+    device = torch.device(device)
+    if has_bf16(device):  # as it was trained and validated; elsewhere in float32
+        use_precision(model, run.record["settings"]["precision"], device)
     return model.to(device).eval(), config

@@ -25,9 +25,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
-def made_with(device: torch.device, files: Sequence[Path]) -> dict[str, Any]:
+def made_with(device: torch.device, precision: str, files: Sequence[Path]) -> dict[str, Any]:
     """All of `run.json` that, besides parameters and data, decides a run's bits: code, versions, machine, torch's settings, weights."""
-    return {"git_commit": git_commit(), "versions": versions(), "hardware": hardware(device), "settings": settings(),
+    return {"git_commit": git_commit(), "versions": versions(), "hardware": hardware(device), "settings": settings() | {"precision": precision},
             "files": {str(file): sha256(file) for file in files}}
 
 

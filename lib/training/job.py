@@ -19,7 +19,7 @@ from lib.models.overrides import parse_overrides
 from lib.models.recipes import Setting, find_recipe
 from lib.models.weights import WeightsError, find_weights
 from lib.runs import Run, create_run, runs_root
-from lib.training.parameters import ParameterError, Parameters, pick_device
+from lib.training.parameters import ParameterError, Parameters, pick_device, pick_precision
 from lib.training.schedule import check_schedule, warmup_warning
 
 
@@ -31,6 +31,7 @@ class Job:
     dataset: Dataset
     config: Config
     device: torch.device
+    precision: str  # fp32 or bf16
     steps_an_epoch: int
     warnings: tuple[str, ...]
     root: Path = field(default_factory=runs_root)  # the folder that holds its run folder
@@ -52,6 +53,7 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
     Raises DataError, WeightsError or ParameterError, each saying what to do.
     """
     device = pick_device(parameters.device)
+    precision = pick_precision(parameters.precision, device)
     dataset = find_dataset(parameters.dataset)
     require_sound(dataset)
     backbone, detector = find_backbone(parameters.backbone), find_detector(parameters.detector)
@@ -81,4 +83,5 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
         step_budget_warning(detector, total, parameters.batch_size, parameters.load_from),
         warmup_warning(config.lr_config, total),
     )
-    return Job(parameters, dataset, config, device, steps, tuple(warning for warning in warnings if warning), root or runs_root())
+    said = tuple(warning for warning in warnings if warning)
+    return Job(parameters, dataset, config, device, precision, steps, said, root or runs_root())

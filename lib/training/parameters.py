@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # loaded when a device is picked: parameters are refused at o
     import torch
 
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
 class ParameterError(ValueError):
     """One or more parameters are not allowed; the message lists every one with what is allowed."""
 
@@ -41,6 +44,7 @@ class Parameters(BaseModel):
     batch_size: int = Field(2, ge=1, le=1024, description="images a step")
     seed: int = Field(0, ge=0, lt=2**31, description="for weights, order, flips and sampling")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
+    precision: str = Field("auto", description="auto (bf16 where the device has it), fp32 or bf16")
     tracker: str = Field("none", description=", ".join(TRACKERS))
     checkpoint_minutes: float = Field(10, ge=0, description="a kill loses at most these minutes; 0 = a checkpoint after each step")
     overrides: str = Field("", description="mmcv-style changes: 'key.key=value key=value'")
@@ -72,6 +76,13 @@ class Parameters(BaseModel):
     def _device(cls, value: str) -> str:
         if value not in ("auto", "cpu", "cuda") and not value.removeprefix("cuda:").isdigit():
             raise ValueError(f"unknown device '{value}'. Known: auto, cpu, cuda, cuda:<number>")
+        return value
+
+    @field_validator("precision")
+    @classmethod
+    def _precision(cls, value: str) -> str:
+        if value not in PRECISIONS:
+            raise ValueError(f"unknown precision '{value}'. Known: {', '.join(PRECISIONS)}")
         return value
 
     @field_validator("overrides")
@@ -109,17 +120,26 @@ def notebook_parameters(namespace: Mapping[str, Any]) -> Parameters:
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` takes a GPU when mmcv's ops were built for it, else the CPU. Raises ParameterError when a GPU is asked for in vain."""
+    """`auto` takes a GPU when torch sees one, else the CPU. Raises ParameterError when a GPU is asked for in vain."""
     import torch
-    from mmcv.ops import get_compiling_cuda_version
 
-    usable = torch.cuda.is_available() and get_compiling_cuda_version() != "not available"
+    usable = torch.cuda.is_available()
     if device == "auto":
         return torch.device("cuda:0" if usable else "cpu")
     if device != "cpu" and not usable:
-        reason = "mmcv-full was built without CUDA" if torch.cuda.is_available() else "torch sees no GPU"
-        raise ParameterError(f"device={device}: {reason}. Use device=cpu, or run `make setup` again where nvcc and the GPU are")
-    chosen = torch.device(device)
+        raise ParameterError(f"device={device}: torch sees no GPU. Use device=cpu, or look at what `nvidia-smi` says")
+    chosen = torch.device("cuda:0" if device == "cuda" else device)
     if chosen.index is not None and chosen.index >= torch.cuda.device_count():
         raise ParameterError(f"device={device}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
     return chosen
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 where the device multiplies it in hardware, else fp32. Raises ParameterError for bf16 elsewhere."""
+    from lib.models.precision import has_bf16
+
+    able = has_bf16(device)
+    if precision == "bf16" and not able:
+        raise ParameterError(f"precision=bf16: {device} has no bfloat16 in hardware, and emulates it many times slower. "
+                             "Use precision=fp32, or auto")
+    return "bf16" if able and precision != "fp32" else "fp32"

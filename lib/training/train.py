@@ -24,6 +24,7 @@ from tqdm import tqdm
 from lib.data.catalog import summary
 from lib.evaluation.coco_metrics import evaluate
 from lib.models.config import build_model
+from lib.models.precision import use_precision
 from lib.progress import progress_bar
 from lib.runs import Run, RunBusyError, RunError, WriteError, now, outputs_root, write_json, write_text
 from lib.training import environment
@@ -35,7 +36,7 @@ from lib.training.log import Log, Means
 from lib.training.schedule import lr_factor, set_lr
 from lib.training.stopping import Stopped, StopSignals
 from lib.training.trackers import Tracker, open_tracker
-from lib.training.validation import to_device, validate
+from lib.training.validation import validate
 
 LOG_EVERY = 10  # steps; a line of the log holds the mean over them
 
@@ -105,6 +106,7 @@ class _Training:
         self.tracker, self.signals, self.check = tracker, signals, check
         seed_everything(job.parameters.seed)
         self.model = build_model(self.config).to(self.device)
+        use_precision(self.model, job.precision, self.device)
         self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
         self.train_set: CustomDataset = build_dataset(self.config.data.train)
         self.val_set: Any = build_dataset(self.config.data.val)
@@ -163,7 +165,7 @@ class _Training:
         config, weights = self.config, self.config.model.backbone.get("init_cfg")
         roi_head = config.model.get("roi_head")
         files = [weights.checkpoint if weights else None, config.load_from]
-        made_with = environment.made_with(self.device, [Path(file) for file in files if file])
+        made_with = environment.made_with(self.device, self.job.precision, [Path(file) for file in files if file])
         changed = environment.changes(self.run.record, made_with) if self.step else []
         warnings = self.run.record.get("warnings", []) if self.step else list(self.job.warnings)
         if changed:
@@ -189,7 +191,7 @@ class _Training:
         size = self.config.data.samples_per_gpu
         for batch in batches(self.train_set, size, asked.seed, self.epoch, self.device, start=self.step - first):
             lr = set_lr(self.optimizer, lr_factor(self.config.lr_config, self.epoch, self.step))
-            log_vars = self._train_step(to_device(batch, self.device), lr)
+            log_vars = self._train_step(batch, lr)
             self.step += 1
             self.means.add(log_vars)
             bar.set_postfix(epoch=self.epoch + 1, loss=f"{log_vars['loss']:.3f}", lr=f"{lr:.2g}", refresh=False)

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.parallel import collate, scatter
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor
 
 from lib.data.mmdet_dataset import OrderedCocoDataset
 from lib.progress import progress_bar
+from lib.training.loader import as_batch, to_device
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def validate(
     totals: dict[str, float] = defaultdict(float)
     bar = progress_bar(len(dataset), progress, "image", inside=True)
     for index in range(len(dataset)):
-        batch = to_device(collate([dataset.with_truth(index)], samples_per_gpu=1), device)
+        batch = to_device(as_batch([dataset.with_truth(index)]), device)
         with cached_features(model, batch["img"]), torch.random.fork_rng():
             torch.manual_seed(seed * 1_000_003 + index)
             for name, value in losses(model, batch).items():
@@ -73,11 +73,6 @@ def cached_features(model: BaseDetector, images: Tensor) -> Iterator[tuple[Tenso
         yield features
     finally:
         del model.extract_feat  # the method of the class shows again
-
-
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A collated batch out of mmcv's containers: tensors on `device`, metas as plain dicts."""
-    return scatter(batch, [-1 if device.type == "cpu" else device.index or 0])[0]
 
 
 def as_coco(boxes_by_class: list[np.ndarray], image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
