@@ -51,6 +51,7 @@ def run(
     batch_size: Annotated[int, _option("batch_size")] = FIELDS["batch_size"].default,
     seed: Annotated[int, _option("seed")] = FIELDS["seed"].default,
     device: Annotated[str, _option("device")] = FIELDS["device"].default,
+    devices: Annotated[int, _option("devices")] = FIELDS["devices"].default,
     precision: Annotated[str, _option("precision")] = FIELDS["precision"].default,
     tracker: Annotated[str, _option("tracker")] = FIELDS["tracker"].default,
     checkpoint_minutes: Annotated[float, _option("checkpoint_minutes")] = FIELDS["checkpoint_minutes"].default,

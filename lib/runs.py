@@ -26,7 +26,7 @@ import pandas as pd
 from lib.claims import LIMIT, Claim, Owner, living_owner
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
-NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
+NOT_IDENTITY = ("device", "devices", "tracker", "checkpoint_minutes")
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
 

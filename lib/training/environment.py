@@ -27,8 +27,8 @@ def versions() -> dict[str, str]:
 
 def made_with(device: torch.device, precision: str, files: Sequence[Path]) -> dict[str, Any]:
     """All of `run.json` that, besides parameters and data, decides a run's bits: code, versions, machine, torch's settings, weights."""
-    return {"git_commit": git_commit(), "versions": versions(), "hardware": hardware(device), "settings": settings() | {"precision": precision},
-            "files": {str(file): sha256(file) for file in files}}
+    return {"git_commit": git_commit(), "versions": versions(), "hardware": hardware(device),
+            "settings": {"precision": precision, **settings()}, "files": {str(file): sha256(file) for file in files}}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

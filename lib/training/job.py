@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -41,6 +41,10 @@ class Job:
         """The run folder of this job, made when it is not there yet."""
         return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash, self.root)
 
+    def on(self, device: torch.device) -> Job:
+        """The same job on another device."""
+        return replace(self, device=device)
+
     @property
     def epochs(self) -> int:
         return int(self.config.runner.max_epochs)
@@ -52,7 +56,7 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
 
     Raises DataError, WeightsError or ParameterError, each saying what to do.
     """
-    device = pick_device(parameters.device)
+    device = pick_device(parameters.device, parameters.devices)
     precision = pick_precision(parameters.precision, device)
     dataset = find_dataset(parameters.dataset)
     require_sound(dataset)
@@ -65,6 +69,9 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
     if parameters.batch_size > images:
         raise ParameterError(f"batch_size={parameters.batch_size}: {dataset.name} has {images} training images with objects. "
                              f"Allowed: 1 to {images}")
+    if parameters.batch_size % parameters.devices:
+        raise ParameterError(f"batch_size={parameters.batch_size}, devices={parameters.devices}: the devices share each batch evenly. "
+                             f"Allowed: batch sizes {parameters.devices}, {2 * parameters.devices}, {3 * parameters.devices} ...")
     steps = -(-images // parameters.batch_size)
     try:
         plan = find_recipe(parameters.recipe).plan(

@@ -16,6 +16,7 @@ from mmcv.parallel import collate
 from mmdet.datasets import CustomDataset
 from torch.utils.data import DataLoader, Dataset
 
+from lib.training.group import ALONE, Group
 from lib.training.stopping import ignore_signals
 
 
@@ -39,16 +40,16 @@ def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[lis
 
 
 def batches(
-    dataset: CustomDataset, batch_size: int, seed: int, epoch: int, device: torch.device, start: int = 0
+    dataset: CustomDataset, batch_size: int, seed: int, epoch: int, device: torch.device, start: int = 0, group: Group = ALONE
 ) -> Iterator[dict[str, Any]]:
-    """Batches of an epoch from number `start` on, on `device`.
+    """Batches of an epoch from number `start` on, on `device`; of each batch, this process's share.
 
     A GPU is fed by worker processes from pinned memory, some batches ahead; on a CPU they would steal its cores.
     """
     gpu = device.type == "cuda"
     loader = DataLoader(
         SeededItems(dataset, seed),
-        batch_sampler=epoch_order(len(dataset), batch_size, seed, epoch)[start:],
+        batch_sampler=[group.share(batch) for batch in epoch_order(len(dataset), batch_size, seed, epoch)[start:]],
         collate_fn=as_batch,
         num_workers=min(8, os.cpu_count() or 1) if gpu else 0,
         prefetch_factor=4 if gpu else None,

@@ -12,10 +12,15 @@ from lib.runs import RunError, WriteError
 
 
 class Log:
-    """The log, opened to go on after its first `size` bytes: what a broken-off run wrote later than its checkpoint is taken back."""
+    """The log, opened to go on after its first `size` bytes: what a broken-off run wrote later than its checkpoint is taken back.
 
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size = path, size
+    Of the processes that train together one has `own`: the others only count.
+    """
+
+    def __init__(self, path: Path, size: int, own: bool = True) -> None:
+        self.path, self.size, self.own = path, size, own
+        if not own:
+            return
         there = path.stat().st_size if path.exists() else 0
         if there < size:
             raise RunError(f"{path} has {there} of the {size} bytes that the last checkpoint knows: restore it, or delete the run folder")
@@ -25,16 +30,19 @@ class Log:
     def write(self, row: Mapping[str, object]) -> None:
         """Append a line and flush it to the disk. Raises WriteError, with no half line left, when there is no room."""
         line = (json.dumps(row) + "\n").encode()
+        self.size += len(line)
+        if not self.own:
+            return
         try:
             with open(self.path, "ab", buffering=0) as file:
                 if (written := file.write(line)) < len(line):
                     file.write(line[written:])  # a full disk takes a part, and says why at the next try
                 os.fsync(file.fileno())
         except OSError as error:
+            self.size -= len(line)
             if self.path.exists():
                 os.truncate(self.path, self.size)
             raise WriteError.of(self.path, len(line), error) from error
-        self.size += len(line)
 
 
 class Means:

@@ -44,6 +44,7 @@ class Parameters(BaseModel):
     batch_size: int = Field(2, ge=1, le=1024, description="images a step")
     seed: int = Field(0, ge=0, lt=2**31, description="for weights, order, flips and sampling")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
+    devices: int = Field(1, ge=1, le=64, description="how many GPUs (or processes of a CPU) share each batch")
     precision: str = Field("auto", description="auto (bf16 where the device has it), fp32 or bf16")
     tracker: str = Field("none", description=", ".join(TRACKERS))
     checkpoint_minutes: float = Field(10, ge=0, description="a kill loses at most these minutes; 0 = a checkpoint after each step")
@@ -119,15 +120,19 @@ def notebook_parameters(namespace: Mapping[str, Any]) -> Parameters:
     return check_parameters({**injected(namespace.get("In", [])), **known})
 
 
-def pick_device(device: str) -> torch.device:
-    """`auto` takes a GPU when torch sees one, else the CPU. Raises ParameterError when a GPU is asked for in vain."""
+def pick_device(device: str, devices: int = 1) -> torch.device:
+    """The first of `devices`; `auto` takes a GPU when torch sees one, else the CPU. Raises ParameterError for what is not there."""
     import torch
 
     usable = torch.cuda.is_available()
     if device == "auto":
-        return torch.device("cuda:0" if usable else "cpu")
+        device = "cuda" if usable else "cpu"
     if device != "cpu" and not usable:
         raise ParameterError(f"device={device}: torch sees no GPU. Use device=cpu, or look at what `nvidia-smi` says")
+    if devices > 1 and device.startswith("cuda:"):
+        raise ParameterError(f"device={device}, devices={devices}: one GPU is named and several are asked for. Use device=cuda")
+    if device != "cpu" and devices > torch.cuda.device_count():
+        raise ParameterError(f"devices={devices}: there are {torch.cuda.device_count()} GPUs")
     chosen = torch.device("cuda:0" if device == "cuda" else device)
     if chosen.index is not None and chosen.index >= torch.cuda.device_count():
         raise ParameterError(f"device={device}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")

@@ -11,6 +11,7 @@ import pprint
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ from lib.runs import Run, RunBusyError, RunError, WriteError, now, outputs_root,
 from lib.training import environment
 from lib.training.checkpoints import read_checkpoint, save_checkpoint
 from lib.training.dice import dice_state, seed_everything, set_dice
+from lib.training.group import ALONE, Group
 from lib.training.job import Job
+from lib.training.launch import train_together
 from lib.training.loader import batches
 from lib.training.log import Log, Means
 from lib.training.schedule import lr_factor, set_lr
@@ -45,32 +48,38 @@ class TrainingError(RunError):
     """The training cannot go on; the message says at which step, and what to do."""
 
 
-def train(job: Job) -> Run:
+def train(job: Job, group: Group = ALONE) -> Run:
     """Train until the last epoch and return the run, `done`. Prints where it is; shows a bar with loss, lr and time left.
 
     Raises TrainingError for a loss that is not finite (the last good checkpoint is kept), WriteError when the disk is full,
     RunBusyError when another process trains the same run, Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. After any of
     them, and after a kill, the same call goes on from the last checkpoint to the bits of an undisturbed training.
+
+    group: the processes that train it together (lib/training/launch.py starts them); the first alone writes.
     """
+    if job.parameters.devices > group.size:
+        return train_together(job)
     run = job.run
-    with run.claim() as check, StopSignals() as signals:
+    with run.claim() if group.chief else nullcontext(lambda: None) as check, StopSignals() as signals:
         if run.status == "done":
             print(f"already done: {run.folder}")
             return run
         print(f"run folder: {run.folder}", flush=True)
         for warning in job.warnings:
             print(f"warning: {warning}", flush=True)
-        _sweep_up(run)
+        if group.chief:
+            _sweep_up(run)
         try:
-            with _tracker(job, run) as tracker:
-                _Training(job, run, tracker, signals, check).go()
+            with _tracker(job, run) if group.chief else Tracker() as tracker:
+                _Training(job, run, tracker, signals, check, group).go()
         except KeyboardInterrupt:
             print(f"\nstopped. The same call goes on from the last checkpoint of {run.folder}", flush=True)
             raise
         except RunBusyError:  # the run is another process's now
             raise
         except Exception as error:
-            _fail(run, error)
+            if group.chief:
+                _fail(run, error)
             raise
         signals.check()  # one that came after the last step
     return run
@@ -101,12 +110,14 @@ class _Training:
     `check` is called before each write: it raises RunBusyError when the run is another process's now.
     """
 
-    def __init__(self, job: Job, run: Run, tracker: Tracker, signals: StopSignals, check: Callable[[], None]) -> None:
+    def __init__(self, job: Job, run: Run, tracker: Tracker, signals: StopSignals, check: Callable[[], None],
+                 group: Group = ALONE) -> None:
         self.job, self.run, self.config, self.device = job, run, job.config, job.device
-        self.tracker, self.signals, self.check = tracker, signals, check
+        self.tracker, self.signals, self.check, self.group = tracker, signals, check, group
         seed_everything(job.parameters.seed)
         self.model = build_model(self.config).to(self.device)
         use_precision(self.model, job.precision, self.device)
+        self.forward_train = group.forward(self.model, self.device)
         self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
         self.train_set: CustomDataset = build_dataset(self.config.data.train)
         self.val_set: Any = build_dataset(self.config.data.val)
@@ -117,8 +128,9 @@ class _Training:
         if run.last_checkpoint.exists():
             self._take_up(read_checkpoint(run.last_checkpoint))
         else:
-            self.log = Log(run.folder / "log.jsonl", 0)
-        self._record()
+            self.log = Log(run.folder / "log.jsonl", 0, group.chief)
+        if group.chief:
+            self._record()
         self.saved = time.monotonic()
 
     def go(self) -> None:
@@ -146,7 +158,7 @@ class _Training:
             self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
             self.best, self.best_epoch = state["best"], state["best_epoch"]
             self.means, self.figures = Means(*state["means"]), state["figures"]
-            self.log = Log(self.run.folder / "log.jsonl", state["log_bytes"])
+            self.log = Log(self.run.folder / "log.jsonl", state["log_bytes"], self.group.chief)
             set_dice(state["dice"], self.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"{self.run.last_checkpoint} is not a checkpoint of this run, or of another version of the workbook "
@@ -154,7 +166,8 @@ class _Training:
         print(f"going on after step {self.step} of {self.job.epochs * self.job.steps_an_epoch}", flush=True)
 
     def _save(self, state: dict[str, Any]) -> None:
-        if all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):  # else the next loss says so
+        finite = all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())  # if not, the next loss says so
+        if finite and self.group.chief:
             self.check()
             self.tracker.flush()
             save_checkpoint(self.run.last_checkpoint, state)
@@ -189,7 +202,7 @@ class _Training:
         asked, steps = self.job.parameters, self.job.steps_an_epoch
         first, last, started = self.epoch * steps, (self.epoch + 1) * steps, time.monotonic()
         size = self.config.data.samples_per_gpu
-        for batch in batches(self.train_set, size, asked.seed, self.epoch, self.device, start=self.step - first):
+        for batch in batches(self.train_set, size, asked.seed, self.epoch, self.device, self.step - first, self.group):
             lr = set_lr(self.optimizer, lr_factor(self.config.lr_config, self.epoch, self.step))
             log_vars = self._train_step(batch, lr)
             self.step += 1
@@ -202,13 +215,14 @@ class _Training:
                 if self.step < last:
                     self.tracker.log(self.step, _named("train", self.figures))
             self.seconds["train"] += time.monotonic() - started
+            self.signals.signum = self.group.highest(self.signals.signum)
             if self.signals.signum or time.monotonic() - self.saved >= 60 * asked.checkpoint_minutes:
                 self._save(self.state())
                 self.signals.check()
             started = time.monotonic()
 
     def _train_step(self, batch: dict[str, Any], lr: float) -> dict[str, float]:
-        loss, log_vars = self.model._parse_losses(self.model.forward_train(**batch))
+        loss, log_vars = self.model._parse_losses(self.forward_train(**batch))
         if not math.isfinite(log_vars["loss"]):
             parts = ", ".join(f"{key} {value:.3g}" for key, value in log_vars.items())
             kept = self.run.last_checkpoint if self.run.last_checkpoint.exists() else "none yet"
@@ -233,7 +247,7 @@ class _Training:
         try:
             with self.signals.at_once():
                 label = f"validating epoch {epoch}"
-                detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label)
+                detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label, self.group)
                 found = evaluate(self.job.dataset.val_json, detections)
         except Stopped:
             self._save(before)
@@ -245,8 +259,10 @@ class _Training:
         self._note(line)
         self.tracker.log(self.step, {**_named("train", self.figures), **_named("val", {**found.metrics, **losses})})
         score = found.metrics["bbox_mAP"]
-        if self.best_epoch == 0 or (score is not None and (self.best is None or score > self.best)):
+        better = self.best_epoch == 0 or (score is not None and (self.best is None or score > self.best))
+        if better:
             self.best, self.best_epoch = score, epoch
+        if better and self.group.chief:
             self.check()
             save_checkpoint(self.run.best_checkpoint, {"state_dict": self.model.state_dict(), "epoch": epoch, "step": self.step})
             write_json(self.run.folder / "predictions.json", detections)
@@ -262,6 +278,8 @@ class _Training:
         self.log.write(row)
 
     def _finish(self) -> None:
+        if not self.group.chief:
+            return
         seen = self.epoch * len(self.train_set), self.epoch * len(self.val_set)
         self.check()
         self.run.update(

@@ -18,32 +18,39 @@ from torch import Tensor
 
 from lib.data.mmdet_dataset import OrderedCocoDataset
 from lib.progress import progress_bar
+from lib.training.group import ALONE, Group
 from lib.training.loader import as_batch, to_device
 
 
 @torch.no_grad()
 def validate(
-    model: BaseDetector, dataset: OrderedCocoDataset, device: torch.device, seed: int = 0, progress: str = "validating"
+    model: BaseDetector, dataset: OrderedCocoDataset, device: torch.device, seed: int = 0, progress: str = "validating",
+    group: Group = ALONE,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Detections as COCO results (bbox xywh, pixels of the original image) and each loss averaged over the images.
 
     Images go one by one, as mmdet tests them, so that padding to a batch moves no figure. The sampling of RoIs inside the losses
-    is seeded by image: the same weights always give the same losses.
+    is seeded by image: the same weights always give the same losses, however many processes share the images.
     """
     model.eval()
-    detections: list[dict[str, Any]] = []
-    totals: dict[str, float] = defaultdict(float)
-    bar = progress_bar(len(dataset), progress, "image", inside=True)
-    for index in range(len(dataset)):
+    found: dict[int, tuple[list[dict[str, Any]], dict[str, float]]] = {}
+    shared = range(group.rank, len(dataset), group.size)
+    bar = progress_bar(len(shared), progress, "image", inside=True)
+    for index in shared:
         batch = to_device(as_batch([dataset.with_truth(index)]), device)
-        with cached_features(model, batch["img"]), torch.random.fork_rng():
+        with cached_features(model, batch["img"]), torch.random.fork_rng(), group.apart():
             torch.manual_seed(seed * 1_000_003 + index)
-            for name, value in losses(model, batch).items():
-                totals[name] += value
+            values = losses(model, batch)
             boxes_by_class = model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0]
-        detections += as_coco(boxes_by_class, dataset.img_ids[index], dataset.cat_ids)
+        found[index] = as_coco(boxes_by_class, dataset.img_ids[index], dataset.cat_ids), values
         bar.update()
     bar.close()
+    detections: list[dict[str, Any]] = []
+    totals: dict[str, float] = defaultdict(float)
+    for results, values in group.gather(found).values():
+        detections += results
+        for name, value in values.items():
+            totals[name] += value
     return detections, {name: total / len(dataset) for name, total in totals.items()}
 
 

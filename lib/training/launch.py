@@ -1,0 +1,79 @@
+"""One run on several devices of this machine: a process for each, started by torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from lib.runs import Run, RunError
+from lib.training.group import Group
+from lib.training.job import Job, prepare
+from lib.training.parameters import check_parameters
+from lib.training.stopping import Stopped, StopSignals
+
+END = 60  # seconds that the processes have to save and leave
+
+
+def train_together(job: Job) -> Run:
+    """Train `job` on its `devices` and return the run, as `train` does on one; what the first process prints is printed here.
+
+    The others write to `device-<number>.log` in the run folder. Raises RunBusyError when somebody else trains it, RunError with the
+    reason when one of the processes failed, and Stopped after Ctrl-C or SIGTERM, with a checkpoint.
+    """
+    count, run = job.parameters.devices, job.run
+    if run.status == "done":
+        print(f"already done: {run.folder}")
+        return run
+    with run.claim():  # asked here, where the answer is an exception and not the end of a process
+        pass
+    threads = max(1, (os.cpu_count() or 1) // count)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count),
+               "-m", "lib.training.launch", job.parameters.model_dump_json(), str(job.root)]
+    with StopSignals() as signals, subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        cwd=Path(__file__).resolve().parents[2], env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            with signals.at_once():
+                for line in process.stdout:
+                    print(line, end="", flush=True)
+        except Stopped:
+            process.terminate()
+            process.wait(END)
+            raise
+    if run.status != "done":
+        raise RunError(f"{run.name} on {count} devices ended with code {process.returncode}: "
+                            f"{run.record['error'] or 'see above'}. The others' words: {run.folder}/device-*.log")
+    return run
+
+
+def main(parameters: str, root: str) -> None:
+    """One of the processes: torchrun says which in the environment."""
+    from lib.training.train import train  # which starts this module
+
+    group = Group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    job = prepare(check_parameters(json.loads(parameters)), Path(root))
+    if not group.chief:
+        log = os.open(job.run.folder / f"device-{group.rank}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(log, 1), os.dup2(log, 2)
+    if job.device.type == "cuda":
+        job = job.on(torch.device("cuda", group.rank))
+        torch.cuda.set_device(job.device)
+    distributed.init_process_group("nccl" if job.device.type == "cuda" else "gloo")
+    try:
+        train(job, group)
+    except KeyboardInterrupt as stop:
+        sys.exit(getattr(stop, "code", 130))
+    finally:
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
