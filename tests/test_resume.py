@@ -82,6 +82,10 @@ def assert_same(one: Any, two: Any) -> None:
         assert one.keys() == two.keys()
         for key in one:
             assert_same(one[key], two[key])
+    elif isinstance(one, tuple):
+        assert len(one) == len(two)
+        for pair in zip(one, two, strict=True):
+            assert_same(*pair)
     else:
         assert one == two
 

@@ -18,12 +18,13 @@ def seed_everything(seed: int) -> None:
 
 def dice_state(device: torch.device) -> dict[str, Any]:
     """The state of all dice, as tensors and plain values that load without running code."""
-    kind, keys, position, has_gauss, gauss = cast(tuple[str, Any, int, int, float], np.random.get_state(legacy=True))
+    kind, keys, *place = cast(tuple[str, Any, int, int, float], np.random.get_state(legacy=True))
+    version, numbers, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
-        "python": random.getstate(),
+        "numpy": (kind, torch.tensor(keys.tolist()), *place),
+        "python": (version, torch.tensor(numbers), gauss),
     }
 
 
@@ -32,5 +33,7 @@ def set_dice(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])
+    kind, keys, *place = state["numpy"]
+    np.random.set_state((kind, keys.numpy(), *place))
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
