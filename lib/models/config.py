@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import importlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,7 @@ from lib.models.detectors import Detector
 from lib.models.recipes import Plan, shipped_config
 from lib.models.timm_backbone import TimmBackbone
 from lib.models.weights import EXTRA, WeightsError, count_numbers, read_state
+from lib.runs import RunError
 
 OUTPUT_NORM = re.compile(r"norm\d\.")  # the norm that mmdet adds behind each stage of Swin; no weight file holds it
 
@@ -117,8 +120,35 @@ def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int
     )
 
 
+def read_config(path: Path) -> Config:
+    """The `config.py` of a run folder, read as plain values: mmcv's own reader would run whatever stands in it.
+
+    Raises RunError when it is missing, or holds anything but assignments of literals and modules of lib to import.
+    """
+    values: dict[str, Any] = {}
+    try:
+        for statement in ast.parse(path.read_text()).body:
+            if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+                raise ValueError(f"line {statement.lineno} is no assignment")
+            values[statement.targets[0].id] = ast.literal_eval(statement.value)
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: the run's folder was changed by hand. Restore it, or delete the folder and train again") from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise RunError(f"{path} is no config that a run has written ({error}), and nothing in it is executed: restore it, or delete the "
+                       "run folder and train again") from None
+    modules = (values.get("custom_imports") or {}).get("imports", [])
+    if foreign := [module for module in modules if not module.startswith("lib.")]:
+        raise RunError(f"{path} asks to import {', '.join(foreign)}, which is not of the workbook: nothing in it is used")
+    if "data" not in values:
+        raise RunError(f"{path} holds no `data`: it is cut off. Restore it, or delete the run folder and train again")
+    for module in modules:
+        importlib.import_module(module)
+    return Config(values)
+
+
 def override(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """Apply mmcv-style `a.b.c = value`. Raises ValueError when the place above the last key does not exist."""
+    """Apply mmcv-style `a.b.c = value`. Raises ValueError when the place above the last key does not exist, or a number or
+    a yes-or-no would become something else."""
     for key in overrides:
         place: Any = config
         for part in key.split(".")[:-1]:
@@ -126,9 +156,16 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
         last = key.rsplit(".", 1)[-1]
         if "." not in key and last not in config:
             raise ValueError(f"override {key}: unknown key. Known at this level: {', '.join(config.keys())}")
-        _step_into(place, last, key, may_be_new=True)
+        _require_same_kind(key, _step_into(place, last, key, may_be_new=True), overrides[key])
     config.merge_from_dict(copy.deepcopy(dict(overrides)), allow_list_keys=True)
     return config
+
+
+def _require_same_kind(key: str, old: Any, new: Any) -> None:
+    if isinstance(old, bool) and not isinstance(new, bool):
+        raise ValueError(f"override {key}: {new!r} is neither True nor False, as {old} is")
+    if isinstance(old, int | float) and not isinstance(new, int | float | None):
+        raise ValueError(f"override {key}: {new!r} is no number, as {old} is")
 
 
 def _step_into(place: Any, part: str, key: str, may_be_new: bool = False) -> Any:

@@ -11,7 +11,7 @@ import torch
 from mmcv import Config
 from torch import nn
 
-from lib.models.config import build_untrained
+from lib.models.config import build_untrained, read_config
 from lib.runs import Run, RunError
 
 
@@ -45,10 +45,10 @@ def load_trained(run: Run, device: torch.device | str = "cpu") -> tuple[nn.Modul
     Raises RunError when the run has no checkpoint yet, or its files do not belong together.
     """
     content = read_checkpoint(run.best_checkpoint)
-    config = Config.fromfile(str(run.folder / "config.py"))
+    config = read_config(run.folder / "config.py")
     model = build_untrained(config)
     try:
         model.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, KeyError, TypeError) as error:  # other tensors, or no checkpoint of a training at all
         raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {str(error)[:300]}") from error
     return model.to(device).eval(), config
