@@ -132,7 +132,7 @@ def read_config(path: Path) -> Config:
                 raise ValueError(f"line {statement.lineno} is no assignment")
             values[statement.targets[0].id] = ast.literal_eval(statement.value)
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: the run's folder was changed by hand. Restore it, or delete the folder and train again") from None
+        raise RunError(f"{path} is missing: the folder was changed by hand. Restore it, or delete the folder and train again") from None
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise RunError(f"{path} is no config that a run has written ({error}), and nothing in it is executed: restore it, or delete the "
                        "run folder and train again") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-
 # places of the config that have a parameter of their own, which is checked → its name
 OWN = {"runner.max_epochs": "epochs", "data.samples_per_gpu": "batch_size", "seed": "seed", "load_from": "load_from"}
 
