@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,8 +35,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
-        _refuse(f"cannot write {error.filename or outputs_root()}: {error.strerror}. Free space, make it writable, or set "
-                "WORKBOOK_OUTPUTS to another folder")
+        where = Path(error.filename).parent if error.filename else outputs_root()
+        _refuse(f"cannot write in {where}: {error.strerror}. Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder")
 
 
 def _refuse(words: str) -> None:

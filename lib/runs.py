@@ -165,7 +165,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: the run is not finished, or its folder was changed by hand") from None
+        raise RunError(f"{path} is missing: the run is not finished, or its folder was changed by hand. Finish the run, restore the "
+                       "file, or delete the folder and train again") from None
     except ValueError as error:
         raise RunError(f"{path} is not valid JSON ({error}): restore it, or delete the run folder and train again") from None
 

@@ -153,7 +153,7 @@ def fingerprint(run: Run, config: Config) -> str:
     digest = hashlib.sha256()
     for path in (run.folder / "predictions.json", Path(config.data.val.ann_file)):
         if not path.is_file():
-            raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand")
+            raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

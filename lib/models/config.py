@@ -133,9 +133,9 @@ def read_config(path: Path) -> Config:
             values[statement.targets[0].id] = ast.literal_eval(statement.value)
     except FileNotFoundError:
         raise RunError(f"{path} is missing: the folder was changed by hand. Restore it, or delete the folder and train again") from None
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise RunError(f"{path} is no config that a run has written ({error}), and nothing in it is executed: restore it, or delete the "
-                       "run folder and train again") from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise RunError(f"{path} is not as a run writes it: cut off, changed by hand, or with code, which is never run. Restore it, or "
+                       "delete the run folder and train again") from None
     modules = (values.get("custom_imports") or {}).get("imports", [])
     if foreign := [module for module in modules if not module.startswith("lib.")]:
         raise RunError(f"{path} asks to import {', '.join(foreign)}, which is not of the workbook: nothing in it is used")

@@ -47,8 +47,11 @@ def load_trained(run: Run, device: torch.device | str = "cpu") -> tuple[nn.Modul
     content = read_checkpoint(run.best_checkpoint)
     config = read_config(run.folder / "config.py")
     model = build_untrained(config)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise RunError(f"{run.best_checkpoint} is no checkpoint of a training: restore it, or delete the run folder and train again")
     try:
         model.load_state_dict(content["state_dict"])
-    except (RuntimeError, KeyError, TypeError) as error:  # other tensors, or no checkpoint of a training at all
-        raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {str(error)[:300]}") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {reason}") from error
     return model.to(device).eval(), config
