@@ -27,7 +27,7 @@ from trained_run import ASKED, CLASSES, DATASET, KEY, Trained
 from lib.data.images import image_path
 from lib.data.mmdet_dataset import OrderedCocoDataset
 from lib.data.reading import DataError
-from lib.models.config import read_config
+from lib.models.run_config import read_config
 from lib.runs import Run, RunError
 from lib.training.checkpoints import read_checkpoint, save_checkpoint
 from lib.training.job import prepare

@@ -27,7 +27,7 @@ from lib.diagnosis.diagnosis import Diagnosis, diagnose_run, write_parquet
 from lib.diagnosis.intervals import waterfall_intervals
 from lib.diagnosis.matching import EXCUSED, TRUE, UNCOUNTED, match
 from lib.diagnosis.waterfall import NOW
-from lib.models.config import read_config
+from lib.models.run_config import read_config
 from lib.runs import Run, RunError, read_json, write_json
 from lib.training.parameters import pick_device
 

@@ -11,7 +11,8 @@ import torch
 from mmcv import Config
 from torch import nn
 
-from lib.models.config import build_untrained, read_config
+from lib.models.config import build_untrained
+from lib.models.run_config import read_config
 from lib.runs import Run, RunError
 
 

@@ -76,7 +76,7 @@ def read_runs(runs: Sequence[Run]) -> list[Browsed]:
 
 
 def _read(run: Run) -> Browsed:
-    from lib.models.config import read_config  # with mmdet, which the command need not load to say no
+    from lib.models.run_config import read_config
 
     if run.status != "done":
         raise RunError(f"its status is {run.status}: finish it with the `workbook run` that began it")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lib.data.images import image_path
-from lib.models.config import read_config
+from lib.models.run_config import read_config
 from lib.runs import Run, read_json
 
 # white on black under a thinner colour: seen on any photo, and told apart by width and dash alone
