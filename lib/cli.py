@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +24,7 @@ from lib.views.fiftyone_database import BrowseError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
 FIELDS = Parameters.model_fields
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 PROBLEMS = (BrowseError, DataError, ParameterError, RunError, TrackerError, WeightsError)
 
 
@@ -30,8 +33,17 @@ def main() -> None:
     try:
         app()
     except PROBLEMS as error:
-        Console(stderr=True, highlight=False).print(f"{type(error).__name__}: {error}", markup=False, style="red", soft_wrap=True)
-        sys.exit(2)
+        _refuse(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        where = Path(error.filename).parent if error.filename else outputs_root()
+        _refuse(f"cannot write in {where}: {error.strerror}. Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder")
+
+
+def _refuse(words: str) -> None:
+    Console(stderr=True, highlight=False).print(words, markup=False, style="red", soft_wrap=True)
+    sys.exit(2)
 
 
 def _option(name: str) -> Any:

@@ -76,7 +76,10 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """`run.json`: parameters, status, versions, hardware, data, times."""
-        return read_json(self.folder / "run.json")
+        found = read_json(self.folder / "run.json")
+        if not isinstance(found, dict) or "status" not in found:
+            raise RunError(f"{self.folder / 'run.json'} is not the record of a run (it has no status): restore it, or delete the folder")
+        return found
 
     @property
     def status(self) -> str:
@@ -172,6 +175,8 @@ def open_run(name: str | Path) -> Run:
     for folder in (runs_root() / name, Path(name)):
         if (folder / "run.json").is_file():
             return Run(folder)
+    if name and (runs_root() / name).is_dir():
+        raise RunError(f"{runs_root() / name} has no run.json: its folder was changed by hand. Restore it, or delete the folder")
     known = "\n  ".join(run.name for run in list_runs()) or f"none yet: make one with `{FIRST_RUN}`"
     raise RunError(f"no run '{name}' in {runs_root()}. There are:\n  {known}")
 
@@ -202,7 +207,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: the run is not finished, or its folder was changed by hand") from None
+        raise RunError(f"{path} is missing: the run is not finished, or its folder was changed by hand. Finish the run, restore the "
+                       "file, or delete the folder and train again") from None
     except ValueError as error:
         raise RunError(f"{path} is not valid JSON ({error}): restore it, or delete the run folder and train again") from None
 

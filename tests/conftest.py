@@ -31,6 +31,14 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "outputs"))
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory):
+    """One real finished run, with names and keys that may show nowhere (see trained_run.py); tests copy it before they break it."""
+    from trained_run import train_one
+
+    return train_one(tmp_path_factory.mktemp("trained"))
+
+
 def _local_only(connect):
     def guarded(self, address):
         if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from scenes import make_dataset
 
@@ -27,6 +28,7 @@ from lib.views.fiftyone_samples import open_runs, read_runs
 from lib.views.fiftyone_views import build, table
 
 ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ("<script>alert(1)</script>", """it's a "bar" {$where}""")
 NAMES = ("faster_rcnn-resnet50-aaaaaaaa", "faster_rcnn-swin_t-bbbbbbbb")
 
 
@@ -34,7 +36,7 @@ NAMES = ("faster_rcnn-resnet50-aaaaaaaa", "faster_rcnn-swin_t-bbbbbbbb")
 def folder(tmp_path_factory: pytest.TempPathFactory):
     """An outputs folder with two diagnosed runs; one for the module, because a process has one database."""
     root = tmp_path_factory.mktemp("browse")
-    data = make_dataset(root / "data", "scenes", val_images=6, sizes=("small", "small", "medium"))
+    data = make_dataset(root / "data", "scenes", val_images=6, sizes=("small", "small", "medium"), classes=CLASSES)
     for number, name in enumerate(NAMES):
         write_run(root / "outputs" / "runs" / name, data, number)
     with pytest.MonkeyPatch.context() as patch:
@@ -101,6 +103,7 @@ def test_boxes_attributes_and_views_equal_the_trace(folder: Path) -> None:
         assert views[f"small: lost at {stage.name}"] == (small["stage"] == stage.name).sum() > 0
     assert views["small: all missed"] == (~small["detected"]).sum()
     assert views["small: false positives"] == views["label suspects: not labelled"] == 6
+    assert {box.label for box in truth.values()} == set(CLASSES), "a label is the class's name as it is: data, no markup"
     pred = [box for sample in dataset for box in sample[NAMES[0].replace("-", "_")].detections]
     assert [box.match for box in pred].count("true") == trace["detected"].sum() == len(pred) - 6
 
@@ -179,6 +182,9 @@ def test_the_command_serves_the_app_until_it_is_interrupted(folder: Path) -> Non
         assert f"Port {wanted} is taken" in said and "ssh -L" in said and "small: lost at proposals" in said
         url = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
         assert b"FiftyOne" in urllib.request.urlopen(url, timeout=60).read()
+        family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        heard = [c.laddr.ip for c in psutil.net_connections("inet") if c.pid in family and c.status == psutil.CONN_LISTEN]
+        assert heard and set(heard) <= {"127.0.0.1", "::1"}, "it listens to other machines"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
 

@@ -11,6 +11,7 @@ from lib.data.images import leaves_folder
 
 SMALLEST_SIDE = 32  # pixels: mmdet's training passes over images with a smaller side
 MOST_OUTSIDE = 1.0  # pixels that a box may stick out, by rounding
+LARGEST_INT = 2**63  # exclusive: beyond it neither numpy nor the evaluation can hold a whole number
 
 Level = Literal["error", "note"]
 Found = Iterator[tuple[Level, str]]  # what a rule finds: the level and the reason
@@ -54,8 +55,8 @@ def entry_problems(file: str, content: dict[str, list[Any]]) -> list[Problem]:
 
 
 def has_id(entry: Any) -> bool:
-    """Whether the entry has a usable id: a whole number."""
-    return isinstance(entry, dict) and _whole(entry.get("id"))
+    """Whether the entry has a usable id: a whole number from 0 (the evaluation knows no negative ones)."""
+    return isinstance(entry, dict) and _whole(entry.get("id")) and entry["id"] >= 0
 
 
 def _entry(table: str, entry: Any, sides: dict[int, Sides | None], categories: Collection[int]) -> Found:
@@ -63,7 +64,7 @@ def _entry(table: str, entry: Any, sides: dict[int, Sides | None], categories: C
         yield "error", f"it is {_show(entry)}, but must be an object with keys"
         return
     if not has_id(entry):
-        yield "error", f"id is {_show(entry.get('id'))}, but must be a whole number"
+        yield "error", f"id is {_show(entry.get('id'))}, but must be a whole number from 0"
     if table == "images":
         yield from _image(entry)
     elif table == "categories":
@@ -166,11 +167,11 @@ def _sides(entry: dict[str, Any]) -> Sides | None:
 
 
 def _whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_INT
 
 
 def _number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or _whole(value)
 
 
 def _show(value: Any) -> str:

@@ -22,12 +22,15 @@ import cv2
 import numpy as np
 import PIL.Image
 
+from lib.data.reading import DataError
 from lib.runs import write_json
 
 MEMORY = ".images.json"
 MISSING = "the file is missing"
+LEAVES = "its name leaves images/: give the name relative to images/, without '..'"
+LINKED = "it is a link to a place outside images/: copy the file there, or let images/ itself be the link"
 _ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 turned or mirrored
-_READ_AS = 1  # a new way of judging files needs a new number here: old answers are then forgotten
+_READ_AS = 2  # a new way of judging files needs a new number here: old answers are then forgotten
 Stamp = tuple[int, int, int]  # size in bytes, time of the content, time of the entry: what changes when the file does
 
 
@@ -44,19 +47,37 @@ class ImageFile:
 
 
 def leaves_folder(file_name: str) -> bool:
-    """Whether the name points outside `images/`: absolute, with a drive, or climbing with `..`.
-
-    A symbolic link inside `images/` is the user's own doing and is followed.
-    """
+    """Whether the name points outside `images/`: absolute, with a drive, or climbing with `..`."""
     windows = PureWindowsPath(file_name)
     return bool(PurePosixPath(file_name).is_absolute() or windows.drive or windows.root or ".." in windows.parts)
+
+
+def image_path(images_dir: Path, file_name: str) -> Path:
+    """The file to open. Raises DataError when it lies outside `images_dir`, by its name or by a link."""
+    if leaves_folder(file_name) or linked_out(images_dir, [file_name]):
+        raise DataError(f"{file_name}: {LEAVES if leaves_folder(file_name) else LINKED}")
+    return images_dir / file_name
+
+
+def linked_out(images_dir: Path, file_names: Iterable[str]) -> set[str]:
+    """Names that a symbolic link inside `images/` leads out of it; `images/` itself may well be a link."""
+    root, real_folder = os.path.realpath(images_dir), lru_cache(maxsize=None)(os.path.realpath)
+    found = set()
+    for name in file_names:
+        path = os.path.normpath(os.path.join(images_dir, name))
+        folder, last = os.path.split(path)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), last)
+        if real != root and not real.startswith(os.path.join(root, "")):
+            found.add(name)
+    return found
 
 
 def image_files(images_dir: Path, file_names: Iterable[str]) -> dict[str, ImageFile]:
     """Look at every named file of `images_dir`. A name that leaves the folder is not touched."""
     names = list(dict.fromkeys(file_names))
     memory = images_dir.parent / MEMORY
-    known, stamps = _remembered(memory), {name: _stamp(images_dir, name) for name in names}
+    linked = linked_out(images_dir, (name for name in names if not leaves_folder(name) and "\0" not in name))
+    known, stamps = _remembered(memory), {name: None if name in linked else _stamp(images_dir, name) for name in names}
     found = {name: known[name][1] for name, stamp in stamps.items() if stamp and known.get(name, (None,))[0] == stamp}
     fresh = {name: stamp for name, stamp in stamps.items() if stamp and name not in found}
     level = cv2.utils.logging.getLogLevel()
@@ -68,7 +89,8 @@ def image_files(images_dir: Path, file_names: Iterable[str]) -> dict[str, ImageF
         cv2.utils.logging.setLogLevel(level)
     if fresh:
         _remember(memory, {**known, **{name: (stamp, found[name]) for name, stamp in fresh.items()}})
-    return {name: found.get(name, _unreachable(name)) for name in names}
+    reasons = {name: LEAVES if leaves_folder(name) else LINKED if name in linked else MISSING for name in names if name not in found}
+    return {name: found[name] if name in found else ImageFile(error=reasons[name]) for name in names}
 
 
 def _stamp(images_dir: Path, name: str) -> Stamp | None:
@@ -98,12 +120,6 @@ def _remember(memory: Path, files: dict[str, tuple[Stamp, ImageFile]]) -> None:
         write_json(memory, {"read_as": [_READ_AS, cv2.__version__], "files": entries})
 
 
-def _unreachable(name: str) -> ImageFile:
-    if leaves_folder(name):
-        return ImageFile(error="its name leaves images/: give the name relative to images/, without '..'")
-    return ImageFile(error=MISSING)
-
-
 @lru_cache(maxsize=100_000)
 def _look(path: Path, stamp: Stamp) -> ImageFile:
     """Read, hash and decode one file; `stamp` keeps an old answer from being given for a changed file."""
@@ -130,6 +146,7 @@ class _Header:
     size: tuple[int, int]
     orientation: int
     bits: int  # a channel
+    several: bool  # frames of an animation, or pages
 
 
 def _header(data: bytes) -> _Header:
@@ -138,7 +155,9 @@ def _header(data: bytes) -> _Header:
         with PIL.Image.open(io.BytesIO(data)) as image:
             tags = PIL.Image.Image.getexif(image)  # not PNG's own method, which decodes the image to look behind it
             orientation = int(tags.get(_ORIENTATION, 1))
-            return _Header(str(image.format), image.mode, image.size, orientation, _bits(image, data))
+            # phones write MPO: a JPEG with a preview or a depth map behind it
+            several = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+            return _Header(str(image.format), image.mode, image.size, orientation, _bits(image, data), several)
 
 
 def _bits(image: PIL.Image.Image, data: bytes) -> int:
@@ -163,7 +182,8 @@ def _decode(sha256: str, data: bytes, header: _Header) -> ImageFile:
     height, width = pixels.shape[:2]
     if eighth:
         width, height = header.size
-    return _with_depth(ImageFile(sha256, width, height, header.orientation), header.bits, pixels)
+    several = f"a {header.kind} of several frames or pages, of which training sees the first" if header.several else ""
+    return _with_depth(ImageFile(sha256, width, height, header.orientation, note=several), header.bits, pixels)
 
 
 def _with_depth(found: ImageFile, bits: int, pixels: np.ndarray) -> ImageFile:

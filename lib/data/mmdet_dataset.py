@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+from pathlib import Path
 from typing import Any
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.builder import DATASETS
+
+from lib.data.images import image_path
 
 
 @DATASETS.register_module()
@@ -17,6 +20,8 @@ class OrderedCocoDataset(CocoDataset):
     def load_annotations(self, ann_file: str) -> list[dict[str, Any]]:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of every step
             infos = super().load_annotations(ann_file)
+        for info in infos:  # a run's val file may have come with the run, from somebody else
+            image_path(Path(self.img_prefix or ""), info["filename"])
         ids = {category["name"]: category["id"] for category in self.coco.dataset["categories"]}
         self.cat_ids = [ids[name] for name in self.CLASSES]
         self.cat2label = {category: label for label, category in enumerate(self.cat_ids)}

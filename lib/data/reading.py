@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, TypedDict
 
 TABLES = ("images", "annotations", "categories")
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may write one half of a pair, which cannot be printed or stored
 
 
 class DataError(Exception):
@@ -54,11 +56,17 @@ def read_coco(path: Path) -> Coco:
     Raises DataError when it is missing, is no JSON, or lacks one of the three tables.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if HALF_CHARACTER.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise DataError(f"{path} is missing{_what_to_do(path)}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path} holds half a character, {error.object[error.start]!r}, which no file or class can be called: "
+                        "export it again") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except (ValueError, RecursionError) as error:

@@ -27,6 +27,7 @@ from lib.diagnosis.diagnosis import Diagnosis, diagnose_run, write_parquet
 from lib.diagnosis.intervals import waterfall_intervals
 from lib.diagnosis.matching import EXCUSED, TRUE, UNCOUNTED, match
 from lib.diagnosis.waterfall import NOW
+from lib.models.run_config import read_config
 from lib.runs import Run, RunError, read_json, write_json
 from lib.training.parameters import pick_device
 
@@ -91,7 +92,8 @@ def diagnosis_of(run: Run, iou: float = 0.5, device: str = "auto") -> Kept:
         raise ValueError(f"iou = {iou}: give the overlap from which a box fits, between 0 and 1 (.5 is usual)")
     if run.status != "done":
         raise RunError(f"{run.name} is {run.status}: only a finished run can be diagnosed. `workbook list` shows which are")
-    config = Config.fromfile(str(run.folder / "config.py"))
+    config = read_config(run.folder / "config.py")
+    fingerprint(run, config)  # a missing file is said before the long part
     if not _is_kept(run, config, iou):
         keep(run, config, diagnose_run(run, pick_device(device), iou=iou))
     tables = {name: pd.read_parquet(run.folder / f"{name}.parquet") for name in TABLES}
@@ -151,7 +153,7 @@ def fingerprint(run: Run, config: Config) -> str:
     digest = hashlib.sha256()
     for path in (run.folder / "predictions.json", Path(config.data.val.ann_file)):
         if not path.is_file():
-            raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand")
+            raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

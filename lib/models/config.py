@@ -120,7 +120,8 @@ def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int
 
 
 def override(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """Apply mmcv-style `a.b.c = value`. Raises ValueError when the place above the last key does not exist."""
+    """Apply mmcv-style `a.b.c = value`. Raises ValueError when the place above the last key does not exist, or a number or
+    a yes-or-no would become something else."""
     for key in overrides:
         place: Any = config
         for part in key.split(".")[:-1]:
@@ -128,9 +129,16 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
         last = key.rsplit(".", 1)[-1]
         if "." not in key and last not in config:
             raise ValueError(f"override {key}: unknown key. Known at this level: {', '.join(config.keys())}")
-        _step_into(place, last, key, may_be_new=True)
+        _require_same_kind(key, _step_into(place, last, key, may_be_new=True), overrides[key])
     config.merge_from_dict(copy.deepcopy(dict(overrides)), allow_list_keys=True)
     return config
+
+
+def _require_same_kind(key: str, old: Any, new: Any) -> None:
+    if isinstance(old, bool) and not isinstance(new, bool):
+        raise ValueError(f"override {key}: {new!r} is neither True nor False, as {old} is")
+    if isinstance(old, int | float) and not isinstance(new, int | float | None):
+        raise ValueError(f"override {key}: {new!r} is no number, as {old} is")
 
 
 def _step_into(place: Any, part: str, key: str, may_be_new: bool = False) -> Any:

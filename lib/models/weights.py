@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import urllib.parse
 import urllib.request
@@ -172,8 +171,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = re.sub(r"\s+", " ", str(error))[:200]
-        raise WeightsError(f"{path} cannot be read as weights ({type(error).__name__}: {reason})") from error
+        raise WeightsError(f"{path} cannot be read as weights ({type(error).__name__}): it is damaged, of another kind, or holds code, "
+                           "which is never run. Copy or download it again, as tensors alone") from error
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not any(isinstance(value, torch.Tensor) for value in content.values()):

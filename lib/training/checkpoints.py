@@ -12,6 +12,7 @@ from torch import nn
 
 from lib.models.config import build_untrained
 from lib.models.precision import has_bf16, use_precision
+from lib.models.run_config import read_config
 from lib.runs import Run, RunError, replacing
 
 
@@ -48,12 +49,15 @@ def load_trained(run: Run, device: torch.device | str = "cpu") -> tuple[nn.Modul
     Raises RunError when the run has no checkpoint yet, or its files do not belong together.
     """
     content = read_checkpoint(run.best_checkpoint)
-    config = Config.fromfile(str(run.folder / "config.py"))
+    config = read_config(run.folder / "config.py")
     model = build_untrained(config)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise RunError(f"{run.best_checkpoint} is no checkpoint of a training: restore it, or delete the run folder and train again")
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {str(error)[:300]}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {reason}") from error
     device = torch.device(device)
     if has_bf16(device):  # as it was trained and validated; elsewhere in float32
         use_precision(model, run.record["settings"]["precision"], device)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 from mmcv import Config
+from mmcv.runner import build_optimizer
 from mmdet.datasets import build_dataset
 
 from lib.data.catalog import Dataset, find_dataset
 from lib.data.coco import require_sound
 from lib.models.backbones import find_backbone
-from lib.models.config import build_config, data_config
+from lib.models.config import build_config, build_untrained, data_config
 from lib.models.detectors import find_detector, step_budget_warning
 from lib.models.overrides import parse_overrides
 from lib.models.recipes import Setting, find_recipe
@@ -83,6 +84,8 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
             load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
         )
         check_schedule(config.lr_config)
+        if parameters.overrides:
+            require_buildable(config)
     except ValueError as error:
         raise ParameterError(str(error)) from error
     total = steps * parameters.epochs
@@ -92,3 +95,14 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
     )
     said = tuple(warning for warning in warnings if warning)
     return Job(parameters, dataset, config, device, precision, steps, said, root or runs_root())
+
+
+def require_buildable(config: Config) -> None:
+    """Build the detector and its optimizer and send a small image through. Raises ValueError when an override forbids it."""
+    try:
+        model = build_untrained(config).eval()
+        build_optimizer(model, config.optimizer)
+        with torch.no_grad():
+            model.forward_dummy(torch.zeros(1, 3, 128, 128))
+    except Exception as error:  # mmdet and torch raise many kinds; each means the same for the user
+        raise ValueError(f"overrides: no detector can be built and trained with them ({type(error).__name__}: {error})") from error

@@ -10,7 +10,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -133,12 +134,12 @@ class _Mlflow(Tracker):
         super().__init__()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.entities import Param
-        from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
         uri = os.environ.get("MLFLOW_TRACKING_URI") or _local_store(root / "mlflow")
         _require_reachable(uri)
-        try:
+        self._uri = uri
+        with _in_own_words(uri):
             self._client = MlflowClient(tracking_uri=uri)
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
             known = self._client.get_experiment_by_name(name)
@@ -151,18 +152,31 @@ class _Mlflow(Tracker):
                 run = self._client.create_run(experiment, tags={"workbook_run": run_name}, run_name=run_name)
                 self._id = run.info.run_id
                 self._client.log_batch(self._id, params=[Param(key, str(value)) for key, value in config.items()])
-        except MlflowException as error:
-            raise TrackerError(f"tracker=mlflow: cannot use {_without_login(uri)}: {error}. "
-                               "Correct MLFLOW_TRACKING_URI, or unset it to use a local folder") from error
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._client.log_batch(self._id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
+        with _in_own_words(self._uri):
+            self._client.log_batch(self._id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
 
     def _finish(self, done: bool) -> None:
-        self._client.set_terminated(self._id, "FINISHED" if done else "FAILED")
+        with _in_own_words(self._uri):
+            self._client.set_terminated(self._id, "FINISHED" if done else "FAILED")
+
+
+@contextmanager
+def _in_own_words(uri: str) -> Iterator[None]:
+    """MLflow's errors as TrackerError, without the login that the address may carry: messages are stored with the run."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        login = urlsplit(uri).netloc.rpartition("@")[0]
+        words = str(error).replace(f"{login}@", "") if login else str(error)
+        raise TrackerError(f"tracker=mlflow: cannot use {_without_login(uri)}: {words}. "
+                           "Correct MLFLOW_TRACKING_URI, or unset it to use a local folder") from None  # its trace would show the login
 
 
 def _local_store(folder: Path) -> str:

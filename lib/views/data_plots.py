@@ -19,6 +19,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullFormatter
 
 from lib.data.catalog import DataError, Dataset
+from lib.data.images import image_path
 from lib.data.reading import Annotation, is_crowd, read_coco, sizes_of
 from lib.views.plots import COLORS, MISSING, NOTHING, OUTSIDE, SIZES
 
@@ -121,7 +122,7 @@ def sample_pictures(dataset: Dataset, *, split: str = "val", count: int = 6, see
     panels = list(axes) if axes is not None else _grid(len(chosen))
     names = {category["id"]: category["name"] for category in content["categories"]}
     for ax, image in zip(panels, chosen, strict=False):
-        photo = cv2.imread(str(dataset.images_dir / image["file_name"]), cv2.IMREAD_COLOR)  # as training, so turned too
+        photo = cv2.imread(str(image_path(dataset.images_dir, image["file_name"])), cv2.IMREAD_COLOR)  # as training, so turned too
         if photo is None:
             raise DataError(f"{image['file_name']} cannot be read: `workbook check {dataset.name}` says why")
         ax.imshow(photo[..., ::-1])

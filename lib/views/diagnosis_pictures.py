@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lib.data.images import image_path
 from lib.diagnosis.kept import Kept
 from lib.views.pictures import GT_STYLE, PRED_STYLE, draw_boxes, photo
 from lib.views.plots import MISSING
@@ -62,7 +63,7 @@ def suspect_labels(kept: Kept, suspects: pd.DataFrame, *, most: int = 12) -> Fig
 
 def crop(ax: Axes, kept: Kept, file_name: str, box_xywh: Sequence[float]) -> None:
     """Show the photo around a box (pixels of the original image); what lies outside the photo stays grey."""
-    photo(ax, kept.images_dir / file_name)
+    photo(ax, image_path(kept.images_dir, file_name))
     x, y, width, height = box_xywh
     half = max(CONTEXT * max(width, height), LEAST_SIDE) / 2
     ax.set(xlim=(x + width / 2 - half, x + width / 2 + half), ylim=(y + height / 2 + half, y + height / 2 - half))

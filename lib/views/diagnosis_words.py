@@ -9,6 +9,7 @@ import pandas as pd
 
 from lib.diagnosis.kept import Kept
 from lib.diagnosis.trace import LEAST_PRECISION, LIMIT, NEIGHBOUR
+from lib.views.tables import as_text
 
 RANKING = "ranking"
 # stage → how many it loses; words in braces follow the number
@@ -136,13 +137,14 @@ def help_for(kept: Kept, size: str) -> str:
 
 def difference(kept: Kept, other: Kept, differences: pd.DataFrame) -> str:
     """What two runs on the same images differ in, size by size; `differences` is that of diagnosis_tables."""
-    lines = [f"**{other.run.name} less {kept.run.name}**, on the same {len(kept.truth['images'])} val images:"]
+    mine, its = as_text(kept.run.name), as_text(other.run.name)
+    lines = [f"**{its} less {mine}**, on the same {len(kept.truth['images'])} val images:"]
     for size, row in differences.iterrows():
         if pd.isna(row["difference"]):
             lines.append(f"- {size}: no objects")
             continue
         verdict = ("undetermined" if row["undetermined"] else
-                   f"{other.run.name if row['difference'] > 0 else kept.run.name} is better")
+                   f"{its if row['difference'] > 0 else mine} is better")
         lines.append(f"- {size}: {row['difference']:+.3f} (95%: {row['low']:+.3f} to {row['high']:+.3f}, "
                      f"n = {row['objects']} in {_count(int(row['images']), 'image')}): {verdict}")
     return "\n".join([lines[0], "", *lines[1:]])

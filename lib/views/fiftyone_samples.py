@@ -76,14 +76,14 @@ def read_runs(runs: Sequence[Run]) -> list[Browsed]:
 
 
 def _read(run: Run) -> Browsed:
-    from mmcv import Config
+    from lib.models.run_config import read_config
 
     if run.status != "done":
         raise RunError(f"its status is {run.status}: finish it with the `workbook run` that began it")
     missing = [name for name in ("trace.parquet", "waterfall.json") if not (run.folder / name).is_file()]
     if missing:
         raise RunError(f"it has no {' and no '.join(missing)}: `workbook diagnose {run.name}` first")
-    val, figures = Config.fromfile(str(run.folder / "config.py")).data.val, read_json(run.folder / "waterfall.json")
+    val, figures = read_config(run.folder / "config.py").data.val, read_json(run.folder / "waterfall.json")
     whole = read_coco(Path(val.ann_file))
     kept = {category["id"] for category in whole["categories"] if category["name"] in val.classes}
     truth: dict[str, Any] = {

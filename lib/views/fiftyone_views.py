@@ -21,6 +21,7 @@ from filelock import FileLock
 from pandas.io.formats.style import Styler
 from pymongo import UpdateOne
 
+from lib.data.images import image_path
 from lib.diagnosis.false_positives import KINDS
 from lib.diagnosis.stages import BOX, CLASS, DETECTED, DETECTED_COLOR, RANKING, SUPPRESSION
 from lib.views.fiftyone_database import connect, database_folder
@@ -81,7 +82,7 @@ def _new_dataset(fo: Any, name: str, run: Browsed) -> Any:
     dataset.description = "Made by `workbook browse`: truth with the stage that loses it, and predictions with COCO's match"
     dataset.add_sample_field("image_id", fo.IntField)
     dataset.add_samples([
-        fo.Sample(filepath=str((run.images_dir / image["file_name"]).absolute()), image_id=image["id"],
+        fo.Sample(filepath=str(image_path(run.images_dir, image["file_name"]).absolute()), image_id=image["id"],
                   metadata=fo.ImageMetadata(width=image["width"], height=image["height"]))
         for image in images(run).values()], dynamic=False)
     return dataset

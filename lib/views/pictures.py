@@ -13,8 +13,9 @@ import mmcv
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from mmcv import Config
 
+from lib.data.images import image_path
+from lib.models.run_config import read_config
 from lib.runs import Run, read_json
 
 # white on black under a thinner colour: seen on any photo, and told apart by width and dash alone
@@ -24,7 +25,7 @@ PRED_STYLE: dict[str, Any] = {"edgecolor": "#ff7f0e", "linewidth": 1.3, "linesty
 
 def detections(run: Run, *, images: int = 4) -> Figure:
     """The `images` val photos with the most objects: truth (solid white) and as many detections, best scores first (dashed orange)."""
-    val = Config.fromfile(str(run.folder / "config.py")).data.val
+    val = read_config(run.folder / "config.py").data.val
     truth = json.loads(Path(val.ann_file).read_text())
     gt_by_image = _by_image(a for a in truth["annotations"] if not a.get("iscrowd", 0))
     pred_by_image = _by_image(sorted(read_json(run.folder / "predictions.json"), key=lambda d: -d["score"]))
@@ -37,7 +38,7 @@ def detections(run: Run, *, images: int = 4) -> Figure:
     for ax, image in zip(axes.flat, fullest, strict=False):
         gt, pred = gt_by_image[image["id"]], pred_by_image[image["id"]]
         shown = pred[: len(gt)]
-        photo(ax, Path(val.img_prefix) / image["file_name"])
+        photo(ax, image_path(Path(val.img_prefix), image["file_name"]))
         draw_boxes(ax, (a["bbox"] for a in gt), GT_STYLE)
         draw_boxes(ax, (d["bbox"] for d in shown), PRED_STYLE)
         lowest = f", scores from {shown[-1]['score']:.2f}" if shown else ""

@@ -44,7 +44,7 @@ def use_theme() -> None:
         "figure.dpi": 110, "savefig.dpi": 150, "hatch.linewidth": 0.6, "axes.titlesize": 11,
         "axes.titlelocation": "left", "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
         "legend.fontsize": 9, "axes.edgecolor": ".7", "axes.linewidth": 0.8, "grid.color": ".9", "grid.linewidth": 0.8,
-        "figure.constrained_layout.w_pad": 0.1,
+        "figure.constrained_layout.w_pad": 0.1, "text.parse_math": False,  # a $ in a name is a $
     })
 
 

@@ -6,6 +6,7 @@ run does not have (a size without objects, a loss its detector does not know, a 
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,7 +97,7 @@ def write_comparison(table: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     csv, markdown = folder / "comparison.csv", folder / "comparison.md"
     write_text(csv, table.to_csv(index=False))
-    cells = rounded(table).map(lambda cell: cell.replace("|", "\\|"))
+    cells = rounded(table).map(lambda cell: as_text(cell).replace("|", "\\|"))
     write_text(markdown, cells.to_markdown(index=False, disable_numparse=True) + "\n")
     return csv, markdown
 
@@ -143,7 +144,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
         holders: dict[str, list[int]] = {}
         for number, record in enumerate(records, start=1):
             if (value := _value(record, place)) is not _ABSENT:
-                holders.setdefault(_words(aspect, value), []).append(number)
+                holders.setdefault(as_text(_words(aspect, value)), []).append(number)
         if len(holders) > 1:
             said = ", ".join(f"{words} (Exp {_ranges(numbers)})" for words, numbers in holders.items())
             found.append(f"The {aspect} {'differ' if aspect.endswith('s') else 'differs'}: {said}.")
@@ -151,7 +152,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
         if record["status"] != "done":
             done, why = _row(number, run)["Epoch"], str(record.get("error") or "").strip().partition("\n")[0]
             found.append(f"Exp {number} is not finished: {record['status']} after {done} of "
-                         f"{record['parameters']['epochs']} epochs" + (f" ({why})" if why else "") + ".")
+                         f"{record['parameters']['epochs']} epochs" + (f" ({as_text(why)})" if why else "") + ".")
     return found
 
 
@@ -171,6 +172,11 @@ def remarks(runs: Sequence[Run]) -> str:
     if len({json.dumps(record.get("hardware"), sort_keys=True) for record in records if record.get("hardware")}) > 1:
         lines.append("- The hardware differs: do not compare images/s and peak memory.")
     return "\n".join([lines[0], "", *lines[1:]])
+
+
+def as_text(words: object) -> str:
+    """The words as Markdown shows them: a name from a file can be neither a tag nor a link."""
+    return html.escape(" ".join(str(words).split()), quote=False).replace("](", "]\\(")
 
 
 def best_val_line(run: Run) -> dict[str, Any]:
@@ -244,6 +250,6 @@ def _val_size(record: Mapping[str, Any]) -> str:
     small = data["val_small"]
     rests = (f"bbox_mAP_s rests on these {small}; one of them more or less found moves recall by {1 / small:.3f}"
              if small else "with no small one, bbox_mAP_s is blank")
-    return (f"Val of {data['name']} ({str(data['hash'])[:8]}) has {data['val_images']} images with "
+    return (f"Val of {as_text(data['name'])} ({str(data['hash'])[:8]}) has {data['val_images']} images with "
             f"{data['val_objects']} objects: {small} small, {data['val_medium']} medium, {data['val_large']} large; "
             f"{rests}.")

@@ -1,0 +1,45 @@
+"""A real run of one epoch whose dataset and classes have the worst of names, trained while a tracker's keys were set."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from scenes import make_dataset
+from test_train import SMALL
+
+from lib.runs import Run
+from lib.training.job import prepare
+from lib.training.parameters import check_parameters
+from lib.training.train import train
+
+DATASET = """<img src=x onerror=alert(1)> "o'clock\""""
+CLASSES = ("<script>alert(1)</script>", """$5 "each" & it's [a](javascript alert(1)) \\frac{$""")
+KEY = "5ec2e7" * 6 + "5ec2"  # of the length of W&B's keys
+ASKED = {**SMALL, "dataset": DATASET, "epochs": 1, "tracker": "wandb-offline"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`outputs` is the whole outputs folder, `data` the folder of datasets."""
+
+    run: Run
+    outputs: Path
+    data: Path
+
+    def copy(self, outputs: Path) -> Run:
+        """The run in another outputs folder, to be broken there."""
+        return Run(Path(shutil.copytree(self.run.folder, outputs / "runs" / self.run.name)))
+
+
+def train_one(root: Path) -> Trained:
+    """Make the dataset and train on it."""
+    make_dataset(root / "data", DATASET, train_images=4, val_images=2, classes=CLASSES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBOOK_DATA", str(root / "data"))
+        patch.setenv("WORKBOOK_OUTPUTS", str(root / "outputs"))
+        patch.setenv("WANDB_API_KEY", KEY)
+        patch.setenv("MLFLOW_TRACKING_URI", f"http://user:{KEY}@127.0.0.1:9")
+        return Trained(train(prepare(check_parameters(ASKED))), root / "outputs", root / "data")
