@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lab clean
+.PHONY: help setup demo test lint bench lab clean
 
 UV_VERSION := 0.13.9
 PYTHON ?= python3.11 python3.12 python3 python
@@ -126,6 +126,9 @@ test: setup lint  ## ruff, mypy and all tests, offline (make test ARGS='-k sched
 lint: setup  ## ruff and mypy
 	'$(BIN)/ruff' check
 	'$(BIN)/mypy'
+
+bench: setup  ## the workbook against stock mmdet, row by row (25 minutes on 2 cores; ARGS=P1 for one row)
+	'$(BIN)/python' -m bench $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks, on this machine alone (127.0.0.1)
 	'$(BIN)/jupyter-lab' --ip 127.0.0.1 $(ARGS)

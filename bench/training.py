@@ -52,7 +52,7 @@ def p8() -> list[Row]:
         training._train_step(batch, 1e-4)
     steps = Timing(tuple(ours.epoch() for _ in range(ROUNDS)))
     rate = counter.get_total_flops() / steps.median / 1e9
-    limit = gemm_gflops(torch.bfloat16 if training.precision == "bf16" else torch.float32)
+    limit = gemm_gflops(torch.bfloat16 if ours.job.precision == "bf16" else torch.float32)
     return [Row("P8", f"share of the GEMM limit in P1's step ({counter.get_total_flops() / 1e9:.0f} GFLOP a step)", f"{limit:.0f} GFLOP/s",
                 f"{rate:.0f} GFLOP/s", f"{rate / limit:.0%}", "stated; 50%", rate / limit >= 0.5, {"ours": steps.seconds})]
 

@@ -36,7 +36,8 @@ class SparseRoIExtractor(SingleRoIExtractor):
         """feats: one [images, channels, h, w] a level; rois [n, 5]: image, x1, y1, x2, y2 in pixels → [n, channels, bins, bins]."""
         if rois.device.type != "cpu":
             return super().forward(feats, rois, roi_scale_factor)
-        levels = self.map_roi_levels(rois, len(self.roi_layers))
+        # a box that is turned around on one side has no size, so no level
+        levels = self.map_roi_levels(rois, len(self.roi_layers)).clamp(0, len(self.roi_layers) - 1)
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
         layer = self.roi_layers[0]

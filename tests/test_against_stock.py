@@ -1,0 +1,96 @@
+"""The workbook's training and validation beside stock mmdet's: the same losses for 20 steps, the same AP on the same weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmcv.runner import build_optimizer
+from mmdet.apis import single_gpu_test
+from mmdet.datasets import build_dataloader, build_dataset
+from mmdet.models import build_detector
+from mmdet.utils import build_dp
+from scenes import make_dataset
+from test_train import SMALL
+
+from bench.stock import stock_config
+from lib.evaluation.coco_metrics import evaluate
+from lib.models.backbones import find_backbone
+from lib.models.config import build_model
+from lib.models.detectors import find_detector
+from lib.models.recipes import Setting, find_recipe
+from lib.training.job import prepare
+from lib.training.loader import batches
+from lib.training.parameters import check_parameters
+from lib.training.schedule import lr_factor, set_lr
+from lib.training.train import train
+from lib.training.validation import as_coco
+
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Faster R-CNN, narrow, on one class of large crosses; five epochs of four steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("stock")
+        patch.setenv("WORKBOOK_DATA", str(root / "data"))
+        patch.setenv("WORKBOOK_OUTPUTS", str(root / "outputs"))
+        make_dataset(root / "data", "scenes", train_images=8, val_images=4)
+        yield prepare(check_parameters({**SMALL, "epochs": 5, "precision": "fp32"}))
+
+
+def stock_model(job: Any, weights: dict[str, torch.Tensor]) -> Any:
+    model = build_detector(copy.deepcopy(stock_config(job.config).model))
+    model.load_state_dict(weights)
+    model.CLASSES = job.config.classes
+    return model
+
+
+def test_the_losses_of_20_steps_are_stock_mmdets(job: Any) -> None:
+    """From weights that were trained a little, with the recipe of the first experiments."""
+    ours = build_model(job.config).train()
+    ours.load_state_dict(torch.load(train(job).best_checkpoint, weights_only=True)["state_dict"])
+    stock = stock_model(job, ours.state_dict()).train()
+    assert type(stock.roi_head.bbox_roi_extractor).__name__ == "SingleRoIExtractor"
+    plan, told = find_recipe("seed").plan(Setting(find_detector("faster_rcnn"), find_backbone("resnet18"), 2, 5, STEPS)), []
+    for model in (ours, stock):
+        optimizer, values = build_optimizer(model, plan["optimizer"]), []
+        for step in range(STEPS):
+            batch = next(batches(build_dataset(job.config.data.train), 2, 0, step // 4, job.device, step % 4))
+            torch.manual_seed(step)  # the sampler of RoIs draws
+            loss, log_vars = model._parse_losses(model.forward_train(**batch))
+            optimizer.zero_grad()
+            loss.backward()
+            set_lr(optimizer, lr_factor(plan["lr_config"], step // 4, step))
+            optimizer.step()
+            values.append([log_vars[key] for key in ("loss", "loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox")])
+        told.append(np.array(values))
+    print(np.abs(told[0]/told[1]-1).max(1)); assert told[1][:4, 0].mean() > told[1][-4:, 0].mean()  # the same images, and something was learnt
+    np.testing.assert_allclose(told[0], told[1], rtol=1e-4)
+
+
+def test_the_ap_of_a_checkpoint_is_stock_mmdets(job: Any) -> None:
+    """The truth is every second thing that the run itself has found, moved a little: so its AP is far from 0 and from 1."""
+    run = train(job)
+    config = stock_config(job.config)
+    state = torch.load(run.best_checkpoint, weights_only=True)["state_dict"]
+    dataset = build_dataset(config.data.test)
+    loader = build_dataloader(dataset, 1, workers_per_gpu=0, dist=False, shuffle=False)
+    found = single_gpu_test(build_dp(stock_model(job, state), "cpu"), loader)
+    stock = [one for image, boxes in zip(dataset.img_ids, found, strict=True) for one in as_coco(boxes, image, dataset.cat_ids)]
+    ours = json.loads((run.folder / "predictions.json").read_text())
+    assert len(ours) == len(stock) > 20
+    truth = json.loads(job.dataset.val_json.read_text())
+    truth["annotations"] = [
+        {"id": number, "image_id": one["image_id"], "category_id": one["category_id"], "iscrowd": 0,
+         "area": one["bbox"][2] * one["bbox"][3], "bbox": [one["bbox"][0] + 2, *one["bbox"][1:]]}
+        for number, one in enumerate(stock[::2], start=1)
+    ]
+    figures = [evaluate(truth, detections).metrics for detections in (ours, stock)]
+    assert 0.1 < figures[1]["bbox_mAP"] < 0.9
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4)
