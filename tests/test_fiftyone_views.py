@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pymongo import MongoClient
 from scenes import make_dataset
 
+from lib import cli
 from lib.diagnosis.matching import match
 from lib.diagnosis.stages import DETECTED, TWO_STAGE
 from lib.runs import Run, RunError, write_json
 from lib.views import fiftyone_database
-from lib.views.fiftyone_app import free_port
+from lib.views.fiftyone_app import free_port, launch
 from lib.views.fiftyone_database import BrowseError, connect, mongod_program
 from lib.views.fiftyone_samples import open_runs, read_runs
 from lib.views.fiftyone_views import build, table
@@ -56,10 +58,11 @@ def write_run(folder: Path, data, number: int) -> None:
     predictions = [{"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9 - 0.01 * place}
                    for place, a in enumerate(found)]
     predictions += [{"image_id": image["id"], "category_id": 1, "bbox": [0.0, 0.0, 2.0, 2.0], "score": 0.95} for image in truth["images"]]
-    by = match(truth, predictions, 0.5).taken_by
+    by, names = match(truth, predictions, 0.5).taken_by, {category["id"]: category["name"] for category in truth["categories"]}
     rows = []
     for place, (a, row) in enumerate(zip(truth["annotations"], by, strict=True)):
-        rows.append({"annotation_id": a["id"], "stage": DETECTED if row >= 0 else TWO_STAGE[place % 5].name, "detected": row >= 0,
+        rows.append({"annotation_id": a["id"], "class": names[a["category_id"]], "detected": row >= 0,
+                     "stage": DETECTED if row >= 0 else TWO_STAGE[place % 5].name,
                      "score": predictions[row]["score"] if row >= 0 else np.nan, "size": "small" if a["area"] <= 32**2 else "medium"})
     trace = pd.DataFrame(rows).assign(lost_to=None, named_class="background", false_above=0, resized_area=100.0, named_score=0.5)
     for column in ("candidate_iou", "class_score", "box_iou"):
@@ -140,47 +143,62 @@ def test_a_second_time_keeps_what_the_user_made() -> None:
     assert len(again) == 6
 
 
-def test_two_processes_at_once_share_one_database(folder: Path) -> None:
-    code = ("from lib.views.fiftyone_samples import open_runs, read_runs\nfrom lib.views.fiftyone_views import build, table\n"
-            "from lib.views.fiftyone_database import connect\n"
-            f"d = build(read_runs(open_runs({NAMES[1]!r})))\nprint(connect().config.database_uri, len(d), len(table(d)))")
+def test_the_command_serves_the_app_and_shares_its_database_with_another_process(folder: Path) -> None:
     # an outputs folder without a mongod yet, so that both want to start one
     fresh = folder.parent / "fresh"
     fresh.mkdir()
     (fresh / "runs").symlink_to(folder / "runs")
     env = {**os.environ, "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT)}
     del env[fiftyone_database.URI]
-    both = [subprocess.Popen([sys.executable, "-c", code], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(2)]
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    (one, two) = (out.strip().splitlines()[-1] for out, _ in said)
-    assert one == two and one.endswith(" 6 9")
+    code = ("from lib.views.fiftyone_samples import open_runs, read_runs\nfrom lib.views.fiftyone_views import build, table\n"
+            "from lib.views.fiftyone_database import connect\n"
+            f"d = build(read_runs(open_runs({NAMES[1]!r})))\nprint(connect().config.database_uri, len(d), len(table(d)))")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        wanted = busy.getsockname()[1]
+        browse = [sys.executable, "-m", "lib.cli", "browse", NAMES[0], "--port", str(wanted)]
+        serving, other = (subprocess.Popen(command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+                          for command in (browse, [sys.executable, "-c", code]))
+        said = ""
+        for line in serving.stdout:
+            said += line
+            if "Ctrl-C" in line:
+                break
+        assert f"Port {wanted} is taken" in said and "ssh -L" in said and "small: lost at proposals" in said
+        url = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
+        assert b"FiftyOne" in urllib.request.urlopen(url, timeout=60).read()
+        out, _ = other.communicate(timeout=300)
+        port = json.loads((fresh / "fiftyone" / "mongod.json").read_text())["port"]
+        assert out.strip().splitlines()[-1] == f"mongodb://127.0.0.1:{port} 6 9" and other.returncode == 0
+        datasets = MongoClient("127.0.0.1", port)["fiftyone"]["datasets"].distinct("name")
+        assert {f"scenes-{name}" for name in NAMES} <= set(datasets), "both are in the one database"
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(timeout=60) == 0
     deadline = time.monotonic() + 60  # nobody is left, so mongod ends
     while (fresh / "fiftyone" / "mongod.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not (fresh / "fiftyone" / "mongod.json").exists()
 
 
-def test_the_command_serves_the_app_until_it_is_interrupted(folder: Path) -> None:
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        wanted = busy.getsockname()[1]
-        process = subprocess.Popen([sys.executable, "-m", "lib.cli", "browse", NAMES[0], "--port", str(wanted)], cwd=ROOT, text=True,
-                                   stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        assert process.stdout is not None
-        lines: list[str] = []
-        for line in process.stdout:
-            lines.append(line)
-            if "Ctrl-C" in line:
-                break
-        said = "".join(lines)
-        assert f"Port {wanted} is taken" in said and "ssh -L" in said and "small: lost at proposals" in said
-        url = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
-        assert b"FiftyOne" in urllib.request.urlopen(url, timeout=60).read()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+def test_a_server_that_starts_too_slowly_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fo = connect()
+    from fiftyone.core.service import ServiceListenTimeout
+
+    tried: list[int] = []
+
+    def slow(dataset, *, port: int, **_):
+        tried.append(port)
+        if len(tried) < enough:
+            raise ServiceListenTimeout("server", port)
+        return "session"
+
+    monkeypatch.setattr(fo, "launch_app", slow)
+    enough = 3
+    assert launch(None, 5151) == "session" and len(tried) == 3
+    enough = 9
+    with pytest.raises(BrowseError, match="too busy.*contact sheets"):
+        launch(None, 5151)
 
 
 def test_a_run_that_cannot_be_browsed_says_what_to_do(tmp_path: Path, folder: Path) -> None:
@@ -212,12 +230,15 @@ def test_without_mongod_it_says_what_serves_instead(monkeypatch: pytest.MonkeyPa
         mongod_program()
 
 
-def test_a_server_that_does_not_answer_is_named(folder: Path) -> None:
+def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     nowhere = "mongodb://127.0.0.1:9"
-    done = subprocess.run([sys.executable, "-m", "lib.cli", "browse", NAMES[0]], cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), fiftyone_database.URI: nowhere})
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert f"no MongoDB answers at {nowhere}" in done.stderr and "contact sheets" in done.stderr
+    monkeypatch.setenv(fiftyone_database.URI, nowhere)
+    monkeypatch.delitem(sys.modules, "fiftyone", raising=False)  # as in a new process
+    monkeypatch.setattr(sys, "argv", ["workbook", "browse", NAMES[0]])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and f"no MongoDB answers at {nowhere}" in said and "contact sheets" in said
 
 
 def test_another_database_in_the_same_python_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
