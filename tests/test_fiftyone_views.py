@@ -181,24 +181,21 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
     assert not (fresh / "fiftyone" / "mongod.json").exists()
 
 
-def test_a_server_that_starts_too_slowly_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    fo = connect()
-    from fiftyone.core.service import ServiceListenTimeout
+def test_an_app_that_does_not_start_is_waited_for_and_then_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect()
+    from fiftyone.core.service import ServerService, Service, ServiceListenTimeout
 
-    tried: list[int] = []
+    waited: list[float] = []
 
-    def slow(dataset, *, port: int, **_):
-        tried.append(port)
-        if len(tried) < enough:
-            raise ServiceListenTimeout("server", port)
-        return "session"
+    def never(self, port=None, timeout=60):
+        waited.append(timeout)
+        raise ServiceListenTimeout("server", port)
 
-    monkeypatch.setattr(fo, "launch_app", slow)
-    enough = 3
-    assert launch(None, 5151) == "session" and len(tried) == 3
-    enough = 9
-    with pytest.raises(BrowseError, match="too busy.*contact sheets"):
+    monkeypatch.setattr(Service, "_wait_for_child_port", never)
+    monkeypatch.setattr(ServerService, "command", [sys.executable, "-c", "import time; time.sleep(60)"])
+    with pytest.raises(BrowseError, match="within 5 minutes.*too busy.*contact sheets"):
         launch(None, 5151)
+    assert waited == [300]
 
 
 def test_a_run_that_cannot_be_browsed_says_what_to_do(tmp_path: Path, folder: Path) -> None:

@@ -1,12 +1,14 @@
 """Suspect labels on planted ones: a label that was taken away, and one that was changed, by a real detector's script."""
 
+import numpy as np
+import pandas as pd
 import pytest
 from mmcv import Config
 from planted import CLASSES, Answer, Scene, scripted_rcnn, write_scenes
 
 from lib.diagnosis.diagnosis import counted_truth, diagnose
 from lib.diagnosis.kept import Kept, detection_table
-from lib.diagnosis.suspects import NO_LABEL, OTHER_CLASS
+from lib.diagnosis.suspects import NO_LABEL, OTHER_CLASS, find_suspects
 from lib.diagnosis.waterfall import NOW
 from lib.runs import Run
 from lib.views.diagnosis_tables import suspects
@@ -53,3 +55,12 @@ def test_a_detector_that_finds_nothing_asks_about_nothing(planted: tuple[Kept, B
     kept, _ = planted
     blind = kept.detections[kept.detections["outcome"] != "true"]
     assert suspects(Kept(kept.run, kept.config, kept.trace, kept.reach, blind, kept.figures)).empty
+
+
+def test_a_detector_that_is_sure_of_what_is_not_there_is_asked_less() -> None:
+    trace = pd.DataFrame({"named_class": [None], "class": ["cat"], "detected": [False], "named_score": [np.nan]})
+    score, kind = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array(["", "background", "background", "", "background"])
+    outcome = np.where(kind == "", "true", "false")
+    assert find_suspects(trace, score, outcome, kind).sure == 0.9
+    outcome[0], kind[0] = "false", "background"
+    assert not find_suspects(trace, score, outcome, kind).unlabelled.any(), "one of four is true"

@@ -1,4 +1,4 @@
-"""Labels to look at: the detector is as sure as it is of half of what it finds, and the labels say otherwise."""
+"""Labels to look at: the detector is sure, and the labels say otherwise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from lib.diagnosis.stages import LEAST_PRECISION
 
 NO_LABEL, OTHER_CLASS = "no label here?", "another class?"
 
@@ -22,11 +24,15 @@ class Suspects:
 def find_suspects(trace: pd.DataFrame, score: np.ndarray, outcome: np.ndarray, kind: np.ndarray) -> Suspects:
     """trace: a row a truth. score, outcome, kind: [detections], as in kept.DETECTION_COLUMNS.
 
-    Sure is the median score of the true detections, because detectors differ in how high they score; one that finds
-    nothing has only its scores of 1 asked about.
+    Sure is as high as the surest half of the true detections score, because detectors differ in how high they score; and
+    so high that half of the detections from there on are true, because a poor detector is sure of much that is not there.
+    Where there is no such score it is 1.
     """
-    true = score[outcome == "true"]
-    sure = float(np.median(true)) if len(true) else 1.0
+    order = np.argsort(-score, kind="stable")
+    true = (outcome == "true")[order]
+    found = np.cumsum(true)
+    asked = true & (found <= (true.sum() + 1) // 2) & (found >= LEAST_PRECISION * np.arange(1, len(true) + 1))
+    sure = float(score[order][asked].min(initial=1.0))
     named = trace["named_class"].where(trace["named_class"].notna(), "background")
     other = (named != "background") & (named != trace["class"]) & ~trace["detected"].astype(bool)
     return Suspects(sure, (kind == "background") & (score >= sure), (other & (trace["named_score"] >= sure)).to_numpy(bool))

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from lib.diagnosis.kept import Kept
-from lib.diagnosis.trace import LEAST_PRECISION, LIMIT, NEIGHBOUR
+from lib.diagnosis.stages import LEAST_PRECISION
+from lib.diagnosis.trace import LIMIT, NEIGHBOUR
 
 RANKING = "ranking"
 # stage → how many it loses; words in braces follow the number

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import socket
 from collections.abc import Sequence
+from functools import partialmethod
 from typing import Any
 
 from lib.runs import Run
@@ -14,8 +14,7 @@ from lib.views.fiftyone_database import BrowseError, connect
 
 ADDRESS = "127.0.0.1"  # the App asks for no password: nobody but this machine's users may reach it
 PORTS = 100  # ports to look at, from the wanted one upwards
-
-STARTS = 3  # FiftyOne gives its server a minute; on a busy machine it needs more, and less when the files were read once
+PATIENCE = 300  # seconds for its server: it takes 20 of a core, and on a busy machine FiftyOne's own 60 are over before
 
 
 def launch(dataset: Any, port: int) -> Any:
@@ -25,13 +24,18 @@ def launch(dataset: Any, port: int) -> Any:
     start.
     """
     fo = connect()
-    from fiftyone.core.service import ServiceListenTimeout
+    from fiftyone.core.service import Service, ServiceListenTimeout
 
-    for _ in range(STARTS):
-        with contextlib.suppress(ServiceListenTimeout):
-            return fo.launch_app(dataset, address=ADDRESS, port=free_port(port), remote=True, auto=False)
-    raise BrowseError(f"the App did not start within {STARTS} minutes: the machine is too busy. The dataset and its views are kept; "
-                      f"run the same again when there is less to do, or look at the contact sheets in 3_diagnose.html")
+    own = Service._wait_for_child_port
+    try:
+        Service._wait_for_child_port = partialmethod(own, timeout=PATIENCE)
+        return fo.launch_app(dataset, address=ADDRESS, port=free_port(port), remote=True, auto=False)
+    except ServiceListenTimeout:
+        raise BrowseError(f"the App did not start within {PATIENCE // 60} minutes: the machine is too busy. The dataset and its views "
+                          "are kept; run the same again when there is less to do, or look at the contact sheets in 3_diagnose.html"
+                          ) from None
+    finally:
+        Service._wait_for_child_port = own
 
 
 def free_port(wanted: int) -> int:

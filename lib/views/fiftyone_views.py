@@ -167,13 +167,13 @@ def _of_run(run: Browsed, letter: str, end: str) -> list[SavedView]:
     sure = run.suspects.sure
     views.append(SavedView(
         f"{before}label suspects: not labelled",
-        f"Detections near no object whose score ({sure:.2f} or more) is above that of half of the true ones, the surest "
-        f"first: was an object forgotten?{whose}", "#999999", run.field,
+        f"Detections near no object of which the detector is sure (score {sure:.2f} or more), the surest first: was an object "
+        f"forgotten?{whose}", "#999999", run.field,
         F("suspect") == NO_LABEL, "confidence", True))
     views.append(SavedView(
         f"{before}label suspects: wrong class",
-        f"Missed objects that the detector takes for another class, as surely as half of the true detections ({sure:.2f} or "
-        f"more), the surest first: is the label right?{whose}", "#999999", TRUTH,
+        f"Missed objects that the detector surely (score {sure:.2f} or more) takes for another class, the surest first: is the "
+        f"label right?{whose}", "#999999", TRUTH,
         F(f"suspect{end}") == OTHER_CLASS, f"named_score{end}", True))
     return views
 
