@@ -140,16 +140,22 @@ def images(browsed: Browsed) -> dict[int, dict[str, Any]]:
 
 
 def truth_labels(runs: Sequence[Browsed], dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(image id, attributes of a detection) of every truth, crowds too; those have no stage."""
+    """(image id, attributes of a detection) of every truth, crowds too; those have no stage.
+
+    With several runs `stage`, which gives the color, is that of the first run that misses it, or of the first when all find it.
+    """
     first, places = runs[0], images(runs[0])
     names = {category["id"]: category["name"] for category in first.truth["categories"]}
     facts = [(suffix(run, runs), _facts(run)) for run in runs]
     for a in first.truth["annotations"]:
+        own = [of_run.get(a["id"], {}) for _, of_run in facts]
+        losing = next((said for said in own if said and not said["detected"]), own[0])
         yield a["image_id"], {
             "id": label_id(dataset, "ground_truth", a["id"]), "label": names[a["category_id"]],
             "bounding_box": _relative(a["bbox"], places[a["image_id"]]), "annotation_id": a["id"],
             "iscrowd": is_crowd(a), "area": float(a["area"]), "size": sizes_of(a["area"])[0],
-            **{f"{key}{end}": value for end, of_run in facts for key, value in of_run.get(a["id"], {}).items()},
+            **({"stage": losing["stage"]} if losing else {}),
+            **{f"{key}{end}": value for (end, _), said in zip(facts, own, strict=True) for key, value in said.items()},
         }
 
 

@@ -128,9 +128,9 @@ def _tags(dataset: Any, field: str) -> dict[str, list[str]]:
 
 
 def _colors(fo: Any, runs: Sequence[Browsed]) -> Any:
-    """Truth by the stage that loses it (with several runs: in the first), predictions by COCO's match."""
+    """Truth by the stage that loses it (with several runs: in the first that misses it), predictions by COCO's match."""
     stages = {stage["name"]: stage["color"] for run in runs for stage in run.stages}
-    by_stage = {"path": TRUTH, "colorByAttribute": f"stage{suffix(runs[0], runs)}",
+    by_stage = {"path": TRUTH, "colorByAttribute": "stage",
                 "valueColors": [{"value": name, "color": color} for name, color in {**stages, DETECTED: DETECTED_COLOR}.items()]}
     by_match = [{"path": run.field, "colorByAttribute": "match",
                  "valueColors": [{"value": name, "color": color} for name, color in MATCH_COLORS.items()]} for run in runs]
@@ -184,7 +184,7 @@ def _missed_and_found(one: Browsed, a: str, two: Browsed, b: str, runs: Sequence
     ends = suffix(one, runs), suffix(two, runs)
     return SavedView(
         f"missed by {a}, found by {b}", f"Objects of any size that {one.run.name} ({a}) misses and {two.run.name} ({b}) finds, "
-        f"those that {b} is surest of first.", DETECTED_COLOR, TRUTH,
+        f"those that {b} is surest of first. The color is the stage at which {a} loses them.", DETECTED_COLOR, TRUTH,
         (F(f"detected{ends[0]}") == False) & F(f"detected{ends[1]}"), f"score{ends[1]}", True)  # noqa: E712
 
 
