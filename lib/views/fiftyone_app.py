@@ -24,12 +24,14 @@ def launch(dataset: Any, port: int) -> Any:
     start.
     """
     fo = connect()
+    from fiftyone.core.context import is_notebook_context
     from fiftyone.core.service import Service, ServiceListenTimeout
 
     own = Service._wait_for_child_port
     try:
         Service._wait_for_child_port = partialmethod(own, timeout=PATIENCE)
-        return fo.launch_app(dataset, address=ADDRESS, port=free_port(port), remote=True, auto=False)
+        # remote: it opens no browser here; a notebook opens none, and FiftyOne refuses it there
+        return fo.launch_app(dataset, address=ADDRESS, port=free_port(port), remote=not is_notebook_context(), auto=False)
     except ServiceListenTimeout:
         raise BrowseError(f"the App did not start within {PATIENCE // 60} minutes: the machine is too busy. The dataset and its views "
                           "are kept; run the same again when there is less to do, or look at the contact sheets in 3_diagnose.html"
