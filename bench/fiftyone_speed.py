@@ -52,10 +52,11 @@ def made_run(root: Path) -> Run:
 
 def made_trace(truth: dict[str, Any], detections: list[dict[str, Any]]) -> pd.DataFrame:
     rng, by = np.random.default_rng(0), match(truth, detections, 0.5).taken_by
+    names = {category["id"]: category["name"] for category in truth["categories"]}
     lost = rng.choice([stage.name for stage in TWO_STAGE], len(by))
     rows = [
-        {"annotation_id": a["id"], "size": sizes_of(a["area"])[0], "stage": DETECTED if found >= 0 else stage,
-         "detected": found >= 0, "score": detections[found]["score"] if found >= 0 else np.nan}
+        {"annotation_id": a["id"], "class": names[a["category_id"]], "size": sizes_of(a["area"])[0],
+         "stage": DETECTED if found >= 0 else stage, "detected": found >= 0, "score": detections[found]["score"] if found >= 0 else np.nan}
         for a, found, stage in zip(truth["annotations"], by, lost, strict=True) if not a["iscrowd"]
     ]
     trace = pd.DataFrame(rows).assign(lost_to=None, named_class="background")

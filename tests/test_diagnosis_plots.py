@@ -83,7 +83,7 @@ def test_missed_objects_show_every_stage_with_truth_and_candidate(tmp_path: Path
 
 def test_suspects_are_sure_detections_of_nothing_and_sure_other_classes(tmp_path: Path) -> None:
     found = [detection(0.9, "false", "background"), detection(0.8, "false", "background", iou=0.05), detection(0.4, "false", "background"),
-             detection(0.95, "false", "poor box", iou=0.4)]
+             detection(0.95, "false", "poor box", iou=0.4), *(detection(score) for score in (0.99, 0.99, 0.5, 0.3, 0.3))]
     rows = [*lost("class", 1, named_class="dog", named_score=0.85), *lost("class", 1, named_class="background", named_score=0.99),
             *lost("class", 1, named_class="dog", named_score=0.3)]
     diagnosis = kept(tmp_path, rows, detections=found)
@@ -91,7 +91,7 @@ def test_suspects_are_sure_detections_of_nothing_and_sure_other_classes(tmp_path
     assert table["score"].tolist() == [0.9, 0.85, 0.8] and table["why"].tolist() == ["no label here?", "another class?", "no label here?"]
     assert len([ax for ax in diagnosis_pictures.suspect_labels(diagnosis, table).axes if ax.has_data()]) == 3
     hardest = diagnosis_tables.hardest_images(diagnosis)
-    assert hardest.loc["1.png", ["objects", "missed", "class"]].tolist() == [3, 3, 3]
+    assert hardest.loc["1.png", ["objects", "missed", "class", "false positives from 0.50"]].tolist() == [3, 3, 3, 3]
 
 
 def test_two_runs_are_compared_on_the_same_images_only(tmp_path: Path) -> None:

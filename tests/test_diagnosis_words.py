@@ -51,6 +51,8 @@ def test_an_undetermined_cost_is_not_among_the_told(tmp_path: Path) -> None:
     assert "cost: class" in told and vague.startswith("proposals 0.300")
     assert "too wide to be used" in told and "4 objects in 5 images are too few to be sure" in vague
     assert "Most of the missed are lost at box" in vague
+    narrow = "fewer than 50 images are somewhat too narrow"
+    assert narrow in words and narrow not in paragraph(kept(tmp_path, lost("box", 4, box_iou=0.3), images=50))
 
 
 @pytest.mark.parametrize(("stages", "first", "said"), [

@@ -16,13 +16,15 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from pymongo import MongoClient
 from scenes import make_dataset
 
+from lib import cli
 from lib.diagnosis.matching import match
 from lib.diagnosis.stages import DETECTED, TWO_STAGE
 from lib.runs import Run, RunError, write_json
 from lib.views import fiftyone_database
-from lib.views.fiftyone_app import free_port
+from lib.views.fiftyone_app import free_port, launch
 from lib.views.fiftyone_database import BrowseError, connect, mongod_program
 from lib.views.fiftyone_samples import open_runs, read_runs
 from lib.views.fiftyone_views import build, table
@@ -57,11 +59,13 @@ def write_run(folder: Path, data, number: int) -> None:
     found = [a for place, a in enumerate(truth["annotations"]) if (place + number) % 3 == 0]
     predictions = [{"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9 - 0.01 * place}
                    for place, a in enumerate(found)]
-    predictions += [{"image_id": image["id"], "category_id": 1, "bbox": [0.0, 0.0, 2.0, 2.0], "score": 0.95} for image in truth["images"]]
-    by = match(truth, predictions, 0.5).taken_by
+    predictions += [{"image_id": image["id"], "category_id": 1, "bbox": [0.0, 0.0, 2.0, 2.0], "score": 0.1 if place else 0.885}
+                    for place, image in enumerate(truth["images"])]
+    by, names = match(truth, predictions, 0.5).taken_by, {category["id"]: category["name"] for category in truth["categories"]}
     rows = []
     for place, (a, row) in enumerate(zip(truth["annotations"], by, strict=True)):
-        rows.append({"annotation_id": a["id"], "stage": DETECTED if row >= 0 else TWO_STAGE[place % 5].name, "detected": row >= 0,
+        rows.append({"annotation_id": a["id"], "class": names[a["category_id"]], "detected": row >= 0,
+                     "stage": DETECTED if row >= 0 else TWO_STAGE[place % 5].name,
                      "score": predictions[row]["score"] if row >= 0 else np.nan, "size": "small" if a["area"] <= 32**2 else "medium"})
     trace = pd.DataFrame(rows).assign(lost_to=None, named_class="background", false_above=0, resized_area=100.0, named_score=0.5)
     for column in ("candidate_iou", "class_score", "box_iou"):
@@ -102,7 +106,7 @@ def test_boxes_attributes_and_views_equal_the_trace(folder: Path) -> None:
     for stage in TWO_STAGE:
         assert views[f"small: lost at {stage.name}"] == (small["stage"] == stage.name).sum() > 0
     assert views["small: all missed"] == (~small["detected"]).sum()
-    assert views["small: false positives"] == views["label suspects: not labelled"] == 6
+    assert views["small: false positives"] == 6 and views["label suspects: not labelled"] == 1
     assert {box.label for box in truth.values()} == set(CLASSES), "a label is the class's name as it is: data, no markup"
     pred = [box for sample in dataset for box in sample[NAMES[0].replace("-", "_")].detections]
     assert [box.match for box in pred].count("true") == trace["detected"].sum() == len(pred) - 6
@@ -127,7 +131,11 @@ def test_two_runs_side_by_side(folder: Path) -> None:
     assert dataset.name == "scenes-aaaaaaaa-bbbbbbbb"
     assert views["missed by A, found by B"] == (~a & b).sum() > 0 and views["missed by B, found by A"] == (a & ~b).sum() > 0
     stages = {box.annotation_id: box.stage_faster_rcnn_swin_t_bbbbbbbb for sample in dataset for box in sample.ground_truth.detections}
-    assert stages == trace_of(NAMES[1], folder).set_index("annotation_id")["stage"].to_dict()
+    traces = [trace_of(name, folder).set_index("annotation_id") for name in NAMES]
+    assert stages == traces[1]["stage"].to_dict()
+    losing = traces[0]["stage"].where(~traces[0]["detected"] | traces[1]["detected"], traces[1]["stage"])
+    assert {box.annotation_id: box.stage for sample in dataset for box in sample.ground_truth.detections} == losing.to_dict()
+    assert dataset.app_config.color_scheme.fields[0]["colorByAttribute"] == "stage"
 
 
 def test_a_second_time_keeps_what_the_user_made() -> None:
@@ -143,50 +151,62 @@ def test_a_second_time_keeps_what_the_user_made() -> None:
     assert len(again) == 6
 
 
-def test_two_processes_at_once_share_one_database(folder: Path) -> None:
-    code = ("from lib.views.fiftyone_samples import open_runs, read_runs\nfrom lib.views.fiftyone_views import build, table\n"
-            "from lib.views.fiftyone_database import connect\n"
-            f"d = build(read_runs(open_runs({NAMES[1]!r})))\nprint(connect().config.database_uri, len(d), len(table(d)))")
+def test_the_command_serves_the_app_and_shares_its_database_with_another_process(folder: Path) -> None:
     # an outputs folder without a mongod yet, so that both want to start one
     fresh = folder.parent / "fresh"
     fresh.mkdir()
     (fresh / "runs").symlink_to(folder / "runs")
     env = {**os.environ, "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT)}
     del env[fiftyone_database.URI]
-    both = [subprocess.Popen([sys.executable, "-c", code], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for _ in range(2)]
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    (one, two) = (out.strip().splitlines()[-1] for out, _ in said)
-    assert one == two and one.endswith(" 6 9")
+    code = ("from lib.views.fiftyone_samples import open_runs, read_runs\nfrom lib.views.fiftyone_views import build, table\n"
+            "from lib.views.fiftyone_database import connect\n"
+            f"d = build(read_runs(open_runs({NAMES[1]!r})))\nprint(connect().config.database_uri, len(d), len(table(d)))")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        wanted = busy.getsockname()[1]
+        browse = [sys.executable, "-m", "lib.cli", "browse", NAMES[0], "--port", str(wanted)]
+        serving, other = (subprocess.Popen(command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+                          for command in (browse, [sys.executable, "-c", code]))
+        said = ""
+        for line in serving.stdout:
+            said += line
+            if "Ctrl-C" in line:
+                break
+        assert f"Port {wanted} is taken" in said and "ssh -L" in said and "small: lost at proposals" in said
+        url = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
+        assert b"FiftyOne" in urllib.request.urlopen(url, timeout=60).read()
+        family = [serving.pid, *(child.pid for child in psutil.Process(serving.pid).children(recursive=True))]
+        heard = [c.laddr.ip for c in psutil.net_connections("inet") if c.pid in family and c.status == psutil.CONN_LISTEN]
+        assert heard and set(heard) <= {"127.0.0.1", "::1"}, "it listens to other machines"
+        out, _ = other.communicate(timeout=300)
+        port = json.loads((fresh / "fiftyone" / "mongod.json").read_text())["port"]
+        assert out.strip().splitlines()[-1] == f"mongodb://127.0.0.1:{port} 6 9" and other.returncode == 0
+        datasets = MongoClient("127.0.0.1", port)["fiftyone"]["datasets"].distinct("name")
+        assert {f"scenes-{name}" for name in NAMES} <= set(datasets), "both are in the one database"
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(timeout=60) == 0
     deadline = time.monotonic() + 60  # nobody is left, so mongod ends
     while (fresh / "fiftyone" / "mongod.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not (fresh / "fiftyone" / "mongod.json").exists()
 
 
-def test_the_command_serves_the_app_until_it_is_interrupted(folder: Path) -> None:
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        wanted = busy.getsockname()[1]
-        process = subprocess.Popen([sys.executable, "-m", "lib.cli", "browse", NAMES[0], "--port", str(wanted)], cwd=ROOT, text=True,
-                                   stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        assert process.stdout is not None
-        lines: list[str] = []
-        for line in process.stdout:
-            lines.append(line)
-            if "Ctrl-C" in line:
-                break
-        said = "".join(lines)
-        assert f"Port {wanted} is taken" in said and "ssh -L" in said and "small: lost at proposals" in said
-        url = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
-        assert b"FiftyOne" in urllib.request.urlopen(url, timeout=60).read()
-        family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-        heard = [c.laddr.ip for c in psutil.net_connections("inet") if c.pid in family and c.status == psutil.CONN_LISTEN]
-        assert heard and set(heard) <= {"127.0.0.1", "::1"}, "it listens to other machines"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+def test_an_app_that_does_not_start_is_waited_for_and_then_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect()
+    from fiftyone.core.service import ServerService, Service, ServiceListenTimeout
+
+    waited: list[float] = []
+
+    def never(self, port=None, timeout=60):
+        waited.append(timeout)
+        raise ServiceListenTimeout("server", port)
+
+    monkeypatch.setattr(Service, "_wait_for_child_port", never)
+    monkeypatch.setattr(ServerService, "command", [sys.executable, "-c", "import time; time.sleep(60)"])
+    with pytest.raises(BrowseError, match="within 5 minutes.*too busy.*contact sheets"):
+        launch(None, 5151)
+    assert waited == [300]
 
 
 def test_a_run_that_cannot_be_browsed_says_what_to_do(tmp_path: Path, folder: Path) -> None:
@@ -218,12 +238,15 @@ def test_without_mongod_it_says_what_serves_instead(monkeypatch: pytest.MonkeyPa
         mongod_program()
 
 
-def test_a_server_that_does_not_answer_is_named(folder: Path) -> None:
+def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     nowhere = "mongodb://127.0.0.1:9"
-    done = subprocess.run([sys.executable, "-m", "lib.cli", "browse", NAMES[0]], cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), fiftyone_database.URI: nowhere})
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert f"no MongoDB answers at {nowhere}" in done.stderr and "contact sheets" in done.stderr
+    monkeypatch.setenv(fiftyone_database.URI, nowhere)
+    monkeypatch.delitem(sys.modules, "fiftyone", raising=False)  # as in a new process
+    monkeypatch.setattr(sys, "argv", ["workbook", "browse", NAMES[0]])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and f"no MongoDB answers at {nowhere}" in said and "contact sheets" in said
 
 
 def test_another_database_in_the_same_python_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

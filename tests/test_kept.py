@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmcv import Config
 from planted import Answer, Scene, scripted_rcnn, write_scenes
 
+from lib.diagnosis import kept
 from lib.diagnosis.diagnosis import counted_truth, diagnose
 from lib.diagnosis.intervals import waterfall_intervals
-from lib.diagnosis.kept import detection_table
+from lib.diagnosis.kept import ROOMS, detection_table, fingerprint
 from lib.diagnosis.waterfall import NOW
+from lib.runs import Run
 
 FOUND, POOR, UNSEEN = (20.0, 20.0, 44.0, 44.0), (80.0, 80.0, 104.0, 104.0), (150.0, 150.0, 174.0, 174.0)
 SHIFTED = (90.0, 80.0, 114.0, 104.0)  # IoU .41 with POOR
@@ -53,3 +56,17 @@ def test_the_trace_says_the_place_of_the_first_candidate_that_fits(diagnosed: An
     diagnosis, _ = diagnosed
     ranks = diagnosis.trace.set_index("annotation_id")["first_rank"]
     assert ranks[100] == 2 and ranks[101] == 3 and ranks.isna()[102]
+
+
+def test_a_diagnosis_of_other_code_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "room").mkdir()
+    code = tmp_path / "room" / "trace.py"
+    for path in (code, tmp_path / "predictions.json", tmp_path / "val.json"):
+        path.write_text("[]")
+    run, config = Run(tmp_path), Config({"data": {"val": {"ann_file": str(tmp_path / "val.json")}}})
+    assert {path.name for path in ROOMS} == {"diagnosis", "evaluation"} and all((path / "matching.py").is_file() for path in ROOMS)
+    monkeypatch.setattr(kept, "ROOMS", (tmp_path / "room",))
+    before = fingerprint(run, config)
+    assert fingerprint(run, config) == before
+    code.write_text("[1]")
+    assert fingerprint(run, config) != before

@@ -39,8 +39,9 @@ def through_papermill(name: str, root: Path, parameters: dict[str, Any]) -> nbfo
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise AssertionError(done.stderr[-3000:])
-    assert "<img" in write_html(out).read_text()
-    return nbformat.read(out, as_version=4)
+    notebook, page = nbformat.read(out, as_version=4), write_html(out).read_text()
+    assert page.count("<img") >= pictures(notebook)
+    return notebook
 
 
 def outputs(notebook: nbformat.NotebookNode) -> list[Any]:
@@ -82,6 +83,10 @@ def test_data_train_and_compare_one_after_the_other(root: Path) -> None:
     assert "Of 2 small objects" in shown[0].data["text/markdown"] and "+0.000" in shown[-1].data["text/markdown"]
     first = next(cell for cell in again.cells if cell.cell_type == "code" and any("image/png" in o.get("data", {}) for o in cell.outputs))
     assert "waterfall" in first.source and pictures(again) >= 8
+
+    browsed = outputs(through_papermill("4_browse", root, {"runs": run.name, "launch": True}))  # the App ends with the notebook
+    assert "small: lost at proposals" in browsed[0].data["text/html"]
+    assert "The App: http://127.0.0.1:" in "".join(output.get("text", "") for output in browsed)
 
     assert pictures(through_papermill("5_compare", root, {"dataset": "scenes"})) == 3
     by_notebook = (root / "outputs" / "comparison.csv").read_text()

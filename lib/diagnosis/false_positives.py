@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib.diagnosis.matching import FALSE, Matching
-from lib.diagnosis.replay import overlaps
-from lib.diagnosis.seen import NEAR
+from lib.diagnosis.replay import NEAR, overlaps
 from lib.diagnosis.waterfall import Bins, less, precisions, size_ranges
 
 KINDS: dict[str, str] = {

@@ -5,8 +5,8 @@
     detections.parquet  one row a detection of the real detector  (DETECTION_COLUMNS)
     waterfall.json      the figures, with "intervals"; written last, so where it is, the others are
 
-`waterfall.json` says what it was made from. When the run's detections or its val file have changed since, or another
-IoU is asked for, the diagnosis is made again; else nothing is computed.
+`waterfall.json` says what it was made from. When the run's detections, its val file or the code of the diagnosis have
+changed since, or another IoU is asked for, the diagnosis is made again; else nothing is computed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from mmcv import Config
 
+from lib import evaluation
 from lib.diagnosis.diagnosis import Diagnosis, diagnose_run, write_parquet
 from lib.diagnosis.intervals import waterfall_intervals
 from lib.diagnosis.matching import EXCUSED, TRUE, UNCOUNTED, match
@@ -31,6 +32,7 @@ from lib.models.run_config import read_config
 from lib.runs import Run, RunError, read_json, write_json
 from lib.training.parameters import pick_device
 
+ROOMS = (Path(__file__).parent, Path(evaluation.__file__).parent)  # lib/diagnosis and lib/evaluation: what a diagnosis computes
 TABLES = ("trace", "reach", "detections")
 DETECTION_COLUMNS: dict[str, str] = {
     "image_id": "its image's id", "file_name": "its image's file",
@@ -149,8 +151,12 @@ def val_truth(config: Config) -> dict[str, Any]:
 
 
 def fingerprint(run: Run, config: Config) -> str:
-    """What a diagnosis stands on, as 16 hex: the run's detections and its val file."""
+    """What a diagnosis stands on, as 16 hex: the run's detections, its val file, and the code, of which no one must
+    remember to raise a number."""
     digest = hashlib.sha256()
+    for room in ROOMS:
+        for source in sorted(room.glob("*.py")):
+            digest.update(source.read_bytes())
     for path in (run.folder / "predictions.json", Path(config.data.val.ann_file)):
         if not path.is_file():
             raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")

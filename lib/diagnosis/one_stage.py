@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from mmdet.core.utils import filter_scores_and_topk
 
-from lib.diagnosis.replay import Pool, Truths, Verdict, first_of_each, overlaps
-from lib.diagnosis.seen import NEAR, Look, Survey, first_cut, listening, nms, owners, survey, to_numpy, to_xywh
+from lib.diagnosis.replay import NEAR, Pool, Truths, Verdict, first_of_each, overlaps
+from lib.diagnosis.seen import Look, Survey, first_cut, listening, nms, owners, survey, to_numpy, to_xywh
 
 
 def look_dense(model: Any, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:

@@ -19,6 +19,9 @@ from scipy.optimize import linear_sum_assignment
 
 from lib.evaluation.coco_metrics import MAX_DETECTIONS
 
+# A box that overlaps an object by less is not about it: TIDE's threshold of background (arXiv:2008.08115, section 2.2).
+NEAR = 0.1
+
 
 @dataclass(frozen=True)
 class Truths:

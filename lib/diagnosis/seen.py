@@ -12,10 +12,7 @@ import torch
 from mmcv.ops import batched_nms
 from torch import Tensor, nn
 
-from lib.diagnosis.replay import Pool, Truths, Verdict, overlaps
-
-# A box that overlaps an object by less is not about it: TIDE's threshold of background (arXiv:2008.08115, section 2.2).
-NEAR = 0.1
+from lib.diagnosis.replay import NEAR, Pool, Truths, Verdict, overlaps
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from lib.diagnosis.replay import (
 
 DETECTED = "detected"  # what the trace says of an object that no stage loses
 DETECTED_COLOR = "#009E73"
+# Below this precision a detection is lost among false ones: at one half more of what is shown is false than true.
+LEAST_PRECISION = 0.5
 
 
 @dataclass(frozen=True)

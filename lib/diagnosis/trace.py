@@ -16,10 +16,8 @@ import pandas as pd
 from lib.diagnosis.matching import Matching, Standing
 from lib.diagnosis.replay import Pool, Truths, overlaps
 from lib.diagnosis.seen import Look
-from lib.diagnosis.stages import DETECTED, Stages
+from lib.diagnosis.stages import DETECTED, LEAST_PRECISION, Stages
 
-# Below this precision a detection is lost among false ones: at one half more of what is shown is false than true.
-LEAST_PRECISION = 0.5
 GONE = np.iinfo(int).max  # the place of an answer that does not survive
 LIMIT, NEIGHBOUR = "100 of a class", "a neighbour"
 

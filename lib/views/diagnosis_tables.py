@@ -10,11 +10,10 @@ import pandas as pd
 from lib.diagnosis.false_positives import KINDS
 from lib.diagnosis.intervals import paired
 from lib.diagnosis.kept import Kept
-from lib.diagnosis.seen import NEAR
+from lib.diagnosis.suspects import NO_LABEL, OTHER_CLASS, Suspects, find_suspects
 from lib.runs import RunError
 
-SURE = 0.5  # from here on the detector is sure enough to be asked about the label
-SUSPECTS = ("file_name", "why", "score", "says", "label", "annotation_id", "bbox")
+SUSPECT_COLUMNS = ("file_name", "why", "score", "says", "label", "annotation_id", "bbox")
 
 
 def hardest_images(kept: Kept, size: str = "small", most: int = 10) -> pd.DataFrame:
@@ -24,33 +23,34 @@ def hardest_images(kept: Kept, size: str = "small", most: int = 10) -> pd.DataFr
         return pd.DataFrame(columns=["objects", "missed", *kept.stage_names])
     table = objects.groupby("file_name").agg(objects=("detected", "size"), missed=("detected", lambda found: int((~found).sum())))
     by_stage = pd.crosstab(objects["file_name"], objects["stage"]).reindex(columns=kept.stage_names, fill_value=0)
-    false = kept.detections[(kept.detections["outcome"] == "false") & (kept.detections["score"] >= SURE)]
+    sure = _suspects(kept).sure
+    false = kept.detections[(kept.detections["outcome"] == "false") & (kept.detections["score"] >= sure)]
     table = table.join(by_stage)
-    table[f"false positives from {SURE:g}"] = false["file_name"].value_counts().reindex(table.index, fill_value=0)
+    table[f"false positives from {sure:.2f}"] = false["file_name"].value_counts().reindex(table.index, fill_value=0)
     return table.sort_values(["missed", "objects"], ascending=False, kind="stable").head(most).rename_axis("image")
 
 
 def suspects(kept: Kept, most: int = 24) -> pd.DataFrame:
     """Labels to look at, the surest first: sure detections where nothing is labelled, and objects surely named another class.
 
-    The first are background false positives of a score from .5, near no object (IoU under .1): is a label missing? The
-    second are objects that the detector gives another class with a score from .5: is their label wrong?
+    Which these are says `lib.diagnosis.suspects`.
     """
-    false = kept.detections[kept.detections["kind"] == "background"]
-    far = false[(false["score"] >= SURE) & ~(false["iou"] >= NEAR)]
+    found = _suspects(kept)
+    far, other = kept.detections[found.unlabelled], kept.trace[found.mislabelled]
     missing = pd.DataFrame({
-        "file_name": far["file_name"], "why": "no label here?", "score": far["score"], "says": far["class"], "label": "",
+        "file_name": far["file_name"], "why": NO_LABEL, "score": far["score"], "says": far["class"], "label": "",
         "annotation_id": pd.array([None] * len(far), dtype="Int64"), "bbox": far["bbox"],
     })
-    trace = kept.trace
-    other = trace[trace["named_class"].notna() & (trace["named_class"] != trace["class"])
-                  & (trace["named_class"] != "background") & (trace["named_score"] >= SURE) & ~trace["detected"]]
     wrong = pd.DataFrame({
-        "file_name": other["file_name"], "why": "another class?", "score": other["named_score"], "says": other["named_class"],
+        "file_name": other["file_name"], "why": OTHER_CLASS, "score": other["named_score"], "says": other["named_class"],
         "label": other["class"], "annotation_id": other["annotation_id"].astype("Int64"), "bbox": other["bbox"],
     })
     both = pd.concat([part for part in (missing, wrong) if len(part)] or [missing])
-    return both.sort_values("score", ascending=False, kind="stable").head(most).reset_index(drop=True)[list(SUSPECTS)]
+    return both.sort_values("score", ascending=False, kind="stable").head(most).reset_index(drop=True)[list(SUSPECT_COLUMNS)]
+
+
+def _suspects(kept: Kept) -> Suspects:
+    return find_suspects(kept.trace, *(kept.detections[column].to_numpy() for column in ("score", "outcome", "kind")))
 
 
 def differences(kept: Kept, other: Kept) -> pd.DataFrame:

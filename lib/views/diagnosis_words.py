@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from lib.diagnosis.kept import Kept
-from lib.diagnosis.trace import LEAST_PRECISION, LIMIT, NEIGHBOUR
+from lib.diagnosis.stages import LEAST_PRECISION
+from lib.diagnosis.trace import LIMIT, NEIGHBOUR
+from lib.evaluation.bootstrap import FEW_HOLD, FEW_IMAGES
 from lib.views.tables import as_text
 
 RANKING = "ranking"
@@ -110,7 +112,9 @@ def costs(kept: Kept, size: str) -> str:
     found = f" Of the way to 1 the stages cost: {', '.join(told)}." if told else ""
     vague = f" Undetermined, with these {now['objects']} {_word('objects', now['objects'])}: {', '.join(open_)}." if open_ else ""
     nothing = f" Nothing: {', '.join(free)}." if free else ""
-    return start + found + vague + nothing
+    narrow = (f" Intervals of an AP from fewer than {FEW_IMAGES} images are somewhat too narrow: on made data, whose truth is known, "
+              f"they held it in {FEW_HOLD:.0%} of the cases, not 95%.") if 0 < now["images"] < FEW_IMAGES else ""
+    return start + found + vague + nothing + narrow
 
 
 def help_for(kept: Kept, size: str) -> str:

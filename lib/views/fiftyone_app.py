@@ -6,35 +6,45 @@ import getpass
 import os
 import socket
 from collections.abc import Sequence
+from functools import partialmethod
 from typing import Any
 
 from lib.runs import Run
 from lib.views.fiftyone_database import BrowseError, connect
 
 ADDRESS = "127.0.0.1"  # the App asks for no password: nobody but this machine's users may reach it
-TRIES = 100  # ports to look at, from the wanted one upwards
+PORTS = 100  # ports to look at, from the wanted one upwards
+PATIENCE = 300  # seconds for its server: it takes 20 of a core, and on a busy machine FiftyOne's own 60 are over before
 
 
 def launch(dataset: Any, port: int) -> Any:
     """Start the App with this dataset; returns FiftyOne's session, whose `server_port` says where. It does not block.
 
-    port: the one wanted; when it is taken, the next free one. Raises BrowseError when none is free.
+    port: the one wanted; when it is taken, the next free one. Raises BrowseError when none is free, or the server does not
+    start.
     """
     fo = connect()
-    from fiftyone.core.service import ServiceListenTimeout
+    from fiftyone.core.context import is_notebook_context
+    from fiftyone.core.service import Service, ServiceListenTimeout
 
+    own = Service._wait_for_child_port
     try:
-        return fo.launch_app(dataset, address=ADDRESS, port=free_port(port), remote=True, auto=False)
+        Service._wait_for_child_port = partialmethod(own, timeout=PATIENCE)
+        # remote: it opens no browser here; a notebook opens none, and FiftyOne refuses it there
+        return fo.launch_app(dataset, address=ADDRESS, port=free_port(port), remote=not is_notebook_context(), auto=False)
     except ServiceListenTimeout:
-        raise BrowseError("the App did not start within a minute. The dataset and its views are kept; when the machine is less "
-                          "busy, try again") from None
+        raise BrowseError(f"the App did not start within {PATIENCE // 60} minutes: the machine is too busy. The dataset and its views "
+                          "are kept; run the same again when there is less to do, or look at the contact sheets in 3_diagnose.html"
+                          ) from None
+    finally:
+        Service._wait_for_child_port = own
 
 
 def free_port(wanted: int) -> int:
     """The wanted port, or the first free one after it: FiftyOne would join whatever App has the port already."""
     if not 1 <= wanted <= 65_535:
         raise BrowseError(f"port {wanted} is none: give one from 1 to 65535 (below 1024 only root may listen)")
-    for port in range(wanted, min(wanted + TRIES, 65_536)):
+    for port in range(wanted, min(wanted + PORTS, 65_536)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -42,7 +52,7 @@ def free_port(wanted: int) -> int:
             except OSError:
                 continue
             return port
-    raise BrowseError(f"none of the ports {wanted} to {min(wanted + TRIES, 65_536) - 1} may be used: give another one with --port")
+    raise BrowseError(f"none of the ports {wanted} to {min(wanted + PORTS, 65_536) - 1} may be used: give another one with --port")
 
 
 def directions(port: int, wanted: int) -> str:

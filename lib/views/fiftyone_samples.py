@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data.reading import DataError, is_crowd, read_coco, sizes_of
+from lib.diagnosis.suspects import NO_LABEL, OTHER_CLASS, Suspects, find_suspects
 from lib.runs import Run, RunError, list_runs, open_run, read_json
 
 # Attribute of a truth in FiftyOne → the trace's column that it shows. With several runs each has its own, `stage_<run>`.
@@ -43,6 +44,12 @@ class Browsed:
     def matched(self) -> pd.DataFrame:
         """One row a prediction: match (`true`, a kind of false positive, ...), annotation_id and match_iou."""
         return _matched(self.truth, self.predictions, self.iou)
+
+    @cached_property
+    def suspects(self) -> Suspects:
+        """The labels to look at."""
+        match = self.matched["match"].to_numpy()
+        return find_suspects(self.trace, np.array([found["score"] for found in self.predictions]), match, match)
 
 
 def open_runs(names: Sequence[str] | str) -> list[Run]:
@@ -133,22 +140,29 @@ def images(browsed: Browsed) -> dict[int, dict[str, Any]]:
 
 
 def truth_labels(runs: Sequence[Browsed], dataset: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(image id, attributes of a detection) of every truth, crowds too; those have no stage."""
+    """(image id, attributes of a detection) of every truth, crowds too; those have no stage.
+
+    With several runs `stage`, which gives the color, is that of the first run that misses it, or of the first when all find it.
+    """
     first, places = runs[0], images(runs[0])
     names = {category["id"]: category["name"] for category in first.truth["categories"]}
-    facts = [(suffix(run, runs), _facts(run.trace)) for run in runs]
+    facts = [(suffix(run, runs), _facts(run)) for run in runs]
     for a in first.truth["annotations"]:
+        own = [of_run.get(a["id"], {}) for _, of_run in facts]
+        losing = next((said for said in own if said and not said["detected"]), own[0])
         yield a["image_id"], {
             "id": label_id(dataset, "ground_truth", a["id"]), "label": names[a["category_id"]],
             "bounding_box": _relative(a["bbox"], places[a["image_id"]]), "annotation_id": a["id"],
             "iscrowd": is_crowd(a), "area": float(a["area"]), "size": sizes_of(a["area"])[0],
-            **{f"{key}{end}": value for end, of_run in facts for key, value in of_run.get(a["id"], {}).items()},
+            **({"stage": losing["stage"]} if losing else {}),
+            **{f"{key}{end}": value for (end, _), said in zip(facts, own, strict=True) for key, value in said.items()},
         }
 
 
-def _facts(trace: pd.DataFrame) -> dict[int, dict[str, Any]]:
+def _facts(run: Browsed) -> dict[int, dict[str, Any]]:
     """annotation_id → the attributes that the trace says of it; what it leaves empty is left out."""
-    rows = trace[list(TRUTH_ATTRIBUTES.values())].set_axis(list(TRUTH_ATTRIBUTES), axis=1).astype(object)
+    rows = run.trace[list(TRUTH_ATTRIBUTES.values())].set_axis(list(TRUTH_ATTRIBUTES), axis=1).astype(object)
+    rows["suspect"] = [OTHER_CLASS if doubted else None for doubted in run.suspects.mislabelled]
     rows = rows.where(rows.notna() & (rows != ""), None)
     return {id_: {str(key): value for key, value in row.items() if value is not None}
             for id_, row in zip(rows.index.tolist(), rows.to_dict("records"), strict=True)}
@@ -166,6 +180,7 @@ def prediction_labels(run: Browsed, dataset: str) -> Iterator[tuple[int, dict[st
             "bounding_box": _relative(found["bbox"], places[found["image_id"]]), "confidence": float(found["score"]),
             "match": match, "area": area, "size": sizes_of(area)[0], "match_iou": iou,
             **({} if annotation_id is None else {"annotation_id": int(annotation_id)}),
+            **({"suspect": NO_LABEL} if run.suspects.unlabelled[row] else {}),
         }
 
 

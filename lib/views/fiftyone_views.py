@@ -12,20 +12,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from bson import ObjectId
 from filelock import FileLock
-from pandas.io.formats.style import Styler
 from pymongo import UpdateOne
 
 from lib.data.images import image_path
 from lib.diagnosis.false_positives import KINDS
 from lib.diagnosis.stages import BOX, CLASS, DETECTED, DETECTED_COLOR, RANKING, SUPPRESSION
+from lib.diagnosis.suspects import NO_LABEL, OTHER_CLASS
 from lib.views.fiftyone_database import connect, database_folder
 from lib.views.fiftyone_samples import FOUND, Browsed, images, prediction_labels, suffix, truth_labels
+
+if TYPE_CHECKING:  # it imports matplotlib, and `workbook browse` draws nothing
+    from pandas.io.formats.style import Styler
 
 TRUTH = "ground_truth"
 OURS = "workbook_views"  # in the dataset's info: the names of the views that a rebuild may replace
@@ -127,9 +129,9 @@ def _tags(dataset: Any, field: str) -> dict[str, list[str]]:
 
 
 def _colors(fo: Any, runs: Sequence[Browsed]) -> Any:
-    """Truth by the stage that loses it (with several runs: in the first), predictions by COCO's match."""
+    """Truth by the stage that loses it (with several runs: in the first that misses it), predictions by COCO's match."""
     stages = {stage["name"]: stage["color"] for run in runs for stage in run.stages}
-    by_stage = {"path": TRUTH, "colorByAttribute": f"stage{suffix(runs[0], runs)}",
+    by_stage = {"path": TRUTH, "colorByAttribute": "stage",
                 "valueColors": [{"value": name, "color": color} for name, color in {**stages, DETECTED: DETECTED_COLOR}.items()]}
     by_match = [{"path": run.field, "colorByAttribute": "match",
                  "valueColors": [{"value": name, "color": color} for name, color in MATCH_COLORS.items()]} for run in runs]
@@ -163,25 +165,18 @@ def _of_run(run: Browsed, letter: str, end: str) -> list[SavedView]:
     views.append(SavedView(
         f"{before}small: false positives", "Small detections that COCO counts as false, the surest first; "
         f"`match` says of which kind.{whose}", RANKING.color, run.field, small & F("match").is_in(list(KINDS)), "confidence", True))
-    sure = _sure(run)
+    sure = run.suspects.sure
     views.append(SavedView(
         f"{before}label suspects: not labelled",
-        f"Detections near no object whose score ({sure:.2f} or more) is above that of half of the true ones, the surest "
-        f"first: was an object forgotten?{whose}", "#999999", run.field,
-        (F("match") == "background") & (F("confidence") >= sure), "confidence", True))
+        f"Detections near no object of which the detector is sure (score {sure:.2f} or more), the surest first: was an object "
+        f"forgotten?{whose}", "#999999", run.field,
+        F("suspect") == NO_LABEL, "confidence", True))
     views.append(SavedView(
         f"{before}label suspects: wrong class",
-        f"Missed objects that the detector takes for another class, as surely as half of the true detections ({sure:.2f} or "
-        f"more), the surest first: is the label right?{whose}", "#999999", TRUTH,
-        missed & (F(f"named_class{end}") != "background") & (F(f"named_class{end}") != F("label"))
-        & (F(f"named_score{end}") >= sure), f"named_score{end}", True))
+        f"Missed objects that the detector surely (score {sure:.2f} or more) takes for another class, the surest first: is the "
+        f"label right?{whose}", "#999999", TRUTH,
+        F(f"suspect{end}") == OTHER_CLASS, f"named_score{end}", True))
     return views
-
-
-def _sure(run: Browsed) -> float:
-    """The score that half of the true detections reach; 1 when there is none."""
-    scores = [p["score"] for p, match in zip(run.predictions, run.matched["match"], strict=True) if match == FOUND]
-    return float(np.median(scores)) if scores else 1.0
 
 
 def _missed_and_found(one: Browsed, a: str, two: Browsed, b: str, runs: Sequence[Browsed]) -> SavedView:
@@ -190,7 +185,7 @@ def _missed_and_found(one: Browsed, a: str, two: Browsed, b: str, runs: Sequence
     ends = suffix(one, runs), suffix(two, runs)
     return SavedView(
         f"missed by {a}, found by {b}", f"Objects of any size that {one.run.name} ({a}) misses and {two.run.name} ({b}) finds, "
-        f"those that {b} is surest of first.", DETECTED_COLOR, TRUTH,
+        f"those that {b} is surest of first. The color is the stage at which {a} loses them.", DETECTED_COLOR, TRUTH,
         (F(f"detected{ends[0]}") == False) & F(f"detected{ends[1]}"), f"score{ends[1]}", True)  # noqa: E712
 
 
