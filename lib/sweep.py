@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from lib.data.catalog import DataError, Dataset, find_dataset
-from lib.runs import Run, read_log, run_name, runs_root
+from lib.runs import NOT_IDENTITY, Run, read_log, run_name, runs_root
 from lib.training.parameters import ParameterError, Parameters, check_parameters
 
-Value = StrictStr | StrictInt
+Value = StrictStr | StrictInt | StrictFloat
 Grid = Mapping[str, Value | list[Value]]
 ASK_AGAIN = 3.0  # seconds until a run that another process trains is looked at again
-MAY_VARY = tuple(name for name in Parameters.model_fields if name not in ("device", "tracker"))
+MAY_VARY = tuple(name for name in Parameters.model_fields if name not in NOT_IDENTITY)
 
 
 class SweepError(Exception):
@@ -107,7 +107,7 @@ def read_sweep(path: Path) -> list[Grid]:
                                for problem in error.errors())
         wrong = "\n".join(f"  - grid {place}" if place else "  - the whole file" for place in places)
         raise SweepError(f"{path} is no sweep. Each grid maps parameters of a run to a value or a list of values "
-                         f"(text or whole numbers). Wrong at:\n{wrong}") from None
+                         f"(text or numbers). Wrong at:\n{wrong}") from None
 
 
 def combinations(grids: Sequence[Grid]) -> list[dict[str, Value]]:

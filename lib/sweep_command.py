@@ -20,15 +20,15 @@ from lib.training.parameters import Parameters
 INTERRUPTED = 130
 
 
-def run_sweep(file: Path | None, given: Mapping[str, str], slots: int | None, on: str, address: str, dry_run: bool) -> int:
+def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, on: str, address: str, dry_run: bool) -> int:
     """Plan, check, train, sum up. Returns the exit code: 0, 1 when a run failed, 130 when interrupted."""
-    options = {name: split(name, text) for name, text in given.items()}
+    options = {name: split(name, value) for name, value in given.items()}
     if not file and not options:
         raise SweepError("which runs? Give a file (sweeps/demo.yaml) or values (--backbone resnet50,swin_t --seed 0,1,2)")
     grids: list[Grid] = [{**grid, **options} for grid in (read_sweep(file) if file else [{}])]
     plan = make_plan(grids)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the sweep: its runs save and leave
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs save and leave
     try:
         jobs = open_jobs(plan, slots, on, address)
         check_plan(plan, jobs)
@@ -44,15 +44,19 @@ def run_sweep(file: Path | None, given: Mapping[str, str], slots: int | None, on
         code = 1 if any(entry.state == "failed" for entry in plan) else 0
     except KeyboardInterrupt:
         code = INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sum_up(plan, console)
     return code
 
 
-def split(name: str, text: str) -> list[Value]:
-    """`0,1,2` → [0, 1, 2] for a parameter that is a number, else the texts. `overrides` is one value: commas belong to it."""
-    words = [text] if name == "overrides" else [word.strip() for word in text.split(",")]
-    number = Parameters.model_fields[name].annotation is int
-    return [int(word) if number and word.lstrip("-").isdigit() else word for word in words]
+def split(name: str, value: Value) -> list[Value]:
+    """`0,1,2` → [0, 1, 2] for a parameter that is a whole number, else the texts. `overrides` is one value: commas belong to it."""
+    if not isinstance(value, str) or name == "overrides":
+        return [value]
+    whole = Parameters.model_fields[name].annotation is int
+    words = [word.strip() for word in value.split(",")]
+    return [int(word) if whole and word.lstrip("-").isdigit() else word for word in words]
 
 
 def open_jobs(plan: Sequence[Entry], slots: int | None, on: str, address: str) -> Jobs:

@@ -36,10 +36,9 @@ class LocalJobs:
         self.threads = max(1, len(os.sched_getaffinity(0)) // slots)
         self.running: dict[Connection, tuple[Entry, Any, int]] = {}  # → entry, process, slot
         self.stopping = False
-        os.environ.update(dict.fromkeys(THREADS, str(self.threads)))  # read when the libraries are loaded
+        self.environment = {**os.environ, **dict.fromkeys(THREADS, str(self.threads))}
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["typer", "lib.sweep_command", "lib.training.train"])
-        forkserver.ensure_running()  # it warms up while the plan is made
+        self._warm_up()
 
     def check(self, asked: Sequence[Parameters]) -> list[Known | str]:
         """Prepare each of these without training it: what was found, or why it cannot start."""
@@ -78,9 +77,20 @@ class LocalJobs:
             process.join(SAVING)
             process.kill()
 
+    def _warm_up(self) -> None:
+        """Start the process that the runs are forked from; it imports while the caller goes on."""
+        own = dict(os.environ)
+        os.environ.update(self.environment)  # the number of threads is read when the libraries are loaded
+        try:
+            self.context.set_forkserver_preload(["typer", "lib.sweep_command", "lib.training.train"])
+            forkserver.ensure_running()
+        finally:
+            os.environ.clear()
+            os.environ.update(own)
+
     def _fork(self, task: Callable[..., Any], *arguments: Any) -> tuple[Connection, Any]:
         ours, theirs = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=_child, args=(task, arguments, dict(os.environ), self.threads, theirs))
+        process = self.context.Process(target=_child, args=(task, arguments, self.environment, self.threads, theirs))
         process.start()
         theirs.close()  # so that the end of the process ends the pipe
         return ours, process

@@ -36,15 +36,18 @@ class RayJobs:
             raise SweepError(NEEDED) from None
         self.ray, self.asked_slots, self.cpu_only = ray, slots, cpu_only
         self.running: dict[Any, Entry] = {}
-        own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}  # a Ray of this machine alone
         variables = {"WORKBOOK_OUTPUTS": str(outputs_root().absolute()), "WORKBOOK_DATA": str(data_root())}
         variables |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": {"env_vars": variables}}
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": variables},
-                     **({} if address else own))  # type: ignore[arg-type]
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SweepError(f"--address {address or 'local'}: no Ray answers there ({error}). Start it with `ray start --head`, and "
-                             "call this on one of its nodes with --address auto") from error
+            if address:
+                ray.init(address=address, **options)
+            else:
+                ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+        except Exception as error:  # Ray raises many kinds, a bare Exception among them
+            advice = ("start one with `ray start --head`, and call this on one of its nodes with --address auto" if address else
+                      "on a busy machine it may come too late for itself: try again, or use --on local")
+            raise SweepError(f"--on ray --address '{address}': no Ray answers ({type(error).__name__}: {error}); {advice}") from error
 
     @property
     def slots(self) -> int:
