@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -24,13 +25,14 @@ from run_folders import write_run
 from scenes import make_dataset
 from test_train import NARROW
 
+from lib.cli import sweep
 from lib.runs import Run, list_runs, outputs_root, read_log
 from lib.sweep import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
 from lib.sweep_command import run_sweep, split
 from lib.sweep_jobs import LocalJobs
 from lib.sweep_pace import Pace
 from lib.sweep_table import Screen, duration, plan_table, plan_words, summary_table
-from lib.training.parameters import ParameterError
+from lib.training.parameters import ParameterError, Parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY: dict[str, Any] = {"dataset": "scenes", "backbone": "tf_efficientnet_lite0", "recipe": "finetune", "image_size": 64, "epochs": 1,
@@ -87,6 +89,11 @@ def test_a_broken_file_is_refused_with_the_place(text: str, said: str, tmp_path:
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(SweepError, match=f"x.yaml(.|\n)*{said}"):
         read_sweep(tmp_path / "x.yaml")
+
+
+def test_every_parameter_of_a_run_is_an_option_of_the_sweep() -> None:
+    assert set(Parameters.model_fields) <= set(inspect.signature(sweep).parameters)
+    assert split("seed", "0,1") == [0, 1] and split("backbone", "a, b") == ["a", "b"] and split("overrides", "x=[1,2]") == ["x=[1,2]"]
 
 
 def test_an_empty_list_and_no_question_at_all_are_refused() -> None:
