@@ -26,7 +26,8 @@ from scenes import make_dataset
 from test_train import NARROW
 
 from lib.cli import sweep
-from lib.runs import Run, list_runs, outputs_root, read_log
+from lib.data.catalog import find_dataset
+from lib.runs import Run, create_run, list_runs, outputs_root, read_log
 from lib.sweep import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
 from lib.sweep_command import run_sweep, split
 from lib.sweep_jobs import LocalJobs
@@ -136,32 +137,28 @@ def test_what_cannot_start_is_all_named_before_anything_starts() -> None:
 
 
 def test_a_failed_a_killed_and_a_busy_run_do_not_stop_the_others(capfd: pytest.CaptureFixture) -> None:
-    good = make_plan([{**TINY, "seed": [0, 1]}])
-    long = make_plan([{**TINY, "epochs": 200}])[0]
-    held = good[1].run
-    held.folder.mkdir(parents=True)
-
-    def kill_the_long_one() -> None:
-        os.kill(wait_for(lambda: long.run.busy and long.run.last_checkpoint.exists() and long.run.busy).pid, signal.SIGKILL)
-
-    helper = threading.Thread(target=kill_the_long_one)
-    helper.start()
-    grids = {**words(), "seed": "0,1"}
+    plan = make_plan([{**TINY, "seed": [0, 1]}, {**TINY, "overrides": BROKEN}, {**TINY, "epochs": 200}])
+    held, _, _, long = (entry.run for entry in plan)
+    create_run(plan[0].parameters.model_dump(mode="json"), find_dataset("scenes").hash)
     file = outputs_root() / "sweep.yaml"
-    file.write_text(json.dumps([{**TINY, "overrides": BROKEN}, {**TINY, "epochs": 200}, {**TINY, "seed": [0, 1]}]))
+    file.write_text(json.dumps([{**TINY, "seed": [0, 1]}, {**TINY, "overrides": BROKEN}, {**TINY, "epochs": 200}]))
+
+    def kill_the_long_one_and_give_up_the_held_one() -> None:
+        os.kill(wait_for(lambda: long.last_checkpoint.exists() and long.busy).pid, signal.SIGKILL)
+        (held.folder / ".claim.json").unlink()
+
+    helper = threading.Thread(target=kill_the_long_one_and_give_up_the_held_one)
+    helper.start()
     with held.claim():
-        threading.Timer(4, lambda: (held.folder / ".claim.json").unlink()).start()  # as if its owner had given up
-        (held.folder / "run.json").write_text(json.dumps({"status": "running", "started": "2026-01-01", "parameters": {
-            **good[1].parameters.model_dump(mode="json")}, "name": held.name}))
         code = run_sweep(file, {}, 2, "local", "", False)
     helper.join()
     shown = capfd.readouterr().out
-    assert code == 1 and "4 runs: 2 failed, 2 done" in shown.replace("done, 2 failed", "failed, 2 done"), shown
+    assert code == 1 and "4 runs: 2 done, 2 failed." in shown, shown
     assert re.search(r"TrainingError: the loss is not finite at step \d", shown) and "its process was killed" in shown
     assert "busy: trained by process" in shown and held.status == "done"
     assert "run folder" not in shown and "run folder" in (held.folder / "train.log").read_text()
     assert {row["run"] for row in _comparison()} == {run.name for run in list_runs()}
-    assert run_sweep(None, grids, 2, "local", "", False) == 0  # all done: nothing to train
+    assert run_sweep(None, words(seed="0,1"), 2, "local", "", False) == 0  # all done: nothing to train
     assert "2 runs: 2 done. Nothing is left to train." in capfd.readouterr().out
 
 
@@ -206,8 +203,8 @@ def test_a_run_whose_ray_node_is_lost_goes_on_elsewhere(monkeypatch: pytest.Monk
 
     cluster = Cluster()
     node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
-    cluster.add_node(include_dashboard=False, **node)
-    lost = cluster.add_node(**node)
+    add_node(cluster, include_dashboard=False, **node)
+    lost = add_node(cluster, **node)
     raylet = lost.all_processes["raylet"][0].process.pid
     runs = [entry.run for entry in make_plan([{**TINY, "seed": [0, 1], "epochs": 8}])]
     hit: list[Run] = []
@@ -229,6 +226,16 @@ def test_a_run_whose_ray_node_is_lost_goes_on_elsewhere(monkeypatch: pytest.Monk
     assert [run.status for run in runs] == ["done", "done"]
     assert all(steps(run) == list(range(2, 17, 2)) for run in runs)
     assert "going on after step" in (hit[0].folder / "train.log").read_text()
+
+
+def add_node(cluster: Any, **options: Any) -> Any:
+    """A node; on a busy machine its agents can come later than the 15 s that Ray gives them, so it gets three starts."""
+    for left in (2, 1, 0):
+        try:
+            return cluster.add_node(**options)
+        except Exception:
+            if not left:
+                raise
 
 
 def _parent(run: Run) -> int | None:
