@@ -17,6 +17,7 @@ from rich.table import Table
 from lib.data.catalog import DataError
 from lib.models.weights import WeightsError
 from lib.runs import FIRST_RUN, RunError, finished_run, list_runs, open_run, outputs_root, runs_root
+from lib.sweep import SweepError
 from lib.training.parameters import ParameterError, Parameters, check_parameters
 from lib.training.trackers import TrackerError
 from lib.views.fiftyone_database import BrowseError
@@ -25,7 +26,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                   help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
 FIELDS = Parameters.model_fields
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-PROBLEMS = (BrowseError, DataError, ParameterError, RunError, TrackerError, WeightsError)
+PROBLEMS = (BrowseError, DataError, ParameterError, RunError, SweepError, TrackerError, WeightsError)
 
 
 def main() -> None:
@@ -48,6 +49,10 @@ def _refuse(words: str) -> None:
 
 def _option(name: str) -> Any:
     return typer.Option(help=FIELDS[name].description)
+
+
+def _several(name: str) -> Any:
+    return typer.Option(help=f"{FIELDS[name].description}; several with commas")
 
 
 @app.command(epilog=f"Example: {FIRST_RUN}")
@@ -114,6 +119,38 @@ def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished ru
     if not found.equal:
         print(*(found.changes or ["nothing that is known: code, versions, hardware, settings and weight files are the same"]), sep="\n")
     raise typer.Exit(1 if found.broken else 0)
+
+
+@app.command(epilog="Example: workbook sweep --backbone resnet50,swin_t --seed 0,1,2 --jobs 2")
+def sweep(
+    file: Annotated[Path | None, typer.Argument(help="a YAML file of grids, such as sweeps/demo.yaml; options replace its keys")] = None,
+    dataset: Annotated[str | None, _several("dataset")] = None,
+    detector: Annotated[str | None, _several("detector")] = None,
+    backbone: Annotated[str | None, _several("backbone")] = None,
+    recipe: Annotated[str | None, _several("recipe")] = None,
+    pretrained: Annotated[str | None, _several("pretrained")] = None,
+    load_from: Annotated[str | None, _several("load_from")] = None,
+    epochs: Annotated[str | None, _several("epochs")] = None,
+    image_size: Annotated[str | None, _several("image_size")] = None,
+    batch_size: Annotated[str | None, _several("batch_size")] = None,
+    seed: Annotated[str | None, _several("seed")] = None,
+    device: Annotated[str | None, _option("device")] = None,
+    tracker: Annotated[str | None, _option("tracker")] = None,
+    checkpoint_minutes: Annotated[float | None, _option("checkpoint_minutes")] = None,
+    overrides: Annotated[str | None, _option("overrides")] = None,
+    jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
+    on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
+    address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, train nothing")] = False,
+) -> None:
+    """Train every combination of the given values: commas separate several. Done runs are skipped, broken-off ones go on.
+
+    Everything is checked before the first run starts. Ends with 1 when a run failed; the same call takes up what is left.
+    """
+    given = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
+    from lib.sweep_command import run_sweep
+
+    raise typer.Exit(run_sweep(file, given, jobs, on, address, dry_run))
 
 
 @app.command("list", epilog="Example: workbook list")

@@ -70,7 +70,7 @@ def test_the_losses_of_20_steps_are_stock_mmdets(job: Any) -> None:
             optimizer.step()
             values.append([log_vars[key] for key in ("loss", "loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox")])
         told.append(np.array(values))
-    print(np.abs(told[0]/told[1]-1).max(1)); assert told[1][:4, 0].mean() > told[1][-4:, 0].mean()  # the same images, and something was learnt
+    assert told[1][:4, 0].mean() > told[1][-4:, 0].mean()  # the same images, and something was learnt
     np.testing.assert_allclose(told[0], told[1], rtol=1e-4)
 
 

@@ -11,6 +11,7 @@ from mmcv import Config
 from mmcv.runner import build_optimizer
 from mmdet.datasets import build_dataset
 
+import lib.data.mmdet_dataset  # noqa: F401  registers the dataset type that the config names
 from lib.data.catalog import Dataset, find_dataset
 from lib.data.coco import require_sound
 from lib.models.backbones import find_backbone

@@ -1,0 +1,60 @@
+"""What a run of a sweep costs beyond its own training and validation, over 50 tiny runs.
+
+    python -m bench.sweep_overhead [runs] [jobs]
+
+Prints the plan and the summary as `workbook sweep` does, and then the seconds before the first run starts, and for each run those from
+its start to its end that are neither training nor validation: a process, the checks, the model, checkpoints and the record. Beside
+them what `workbook run` pays: the start of a process that imports torch and mmdet. Runs go to a temporary folder; five minutes on 2 cores.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from rich.console import Console
+
+from lib.sweep import carry_out, check_plan, make_plan
+from lib.sweep_command import sum_up
+from lib.sweep_jobs import LocalJobs
+from lib.sweep_pace import Pace
+from lib.sweep_table import Screen, plan_table, plan_words
+
+# one step an epoch on 32 pixels, with an eighth of the channels
+TINY = {
+    "backbone": "tf_efficientnet_lite0", "recipe": "finetune", "image_size": 32, "epochs": 1, "batch_size": 35, "device": "cpu",
+    "overrides": "model.neck.out_channels=32 model.rpn_head.in_channels=32 model.rpn_head.feat_channels=32 "
+                 "model.roi_head.bbox_roi_extractor.out_channels=32 model.roi_head.bbox_head.in_channels=32 "
+                 "model.roi_head.bbox_head.fc_out_channels=64 model.train_cfg.rcnn.sampler.num=16 model.test_cfg.rpn.max_per_img=50",
+}
+
+
+def main(runs: int, slots: int) -> None:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["WORKBOOK_OUTPUTS"] = folder
+        started = time.monotonic()
+        plan = make_plan([{**TINY, "seed": list(range(runs))}])
+        jobs = LocalJobs(slots)
+        check_plan(plan, jobs)
+        pace = Pace(plan)
+        console.print(plan_table(plan, pace), plan_words(plan, pace, slots))
+        before = time.monotonic() - started
+        with Screen(plan, pace, slots, console) as screen:
+            for _ in carry_out(plan, jobs):
+                screen.update()
+        wall = time.monotonic() - started
+        sum_up(plan, console)
+        own = [entry.seconds - entry.run.record["seconds"] for entry in plan]
+    importing = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import lib.training.train"], check=True)
+    importing = time.monotonic() - importing
+    print(f"\n{runs} runs, {slots} at once: {wall:.0f} s. Before the first run {before:.1f} s. Overhead a run: mean "
+          f"{sum(own) / runs:.2f} s, largest {max(own):.2f} s. A process of its own would add {importing:.1f} s of imports to each")
+
+
+if __name__ == "__main__":
+    main(*map(int, [*sys.argv[1:], *("50", "2")[len(sys.argv) - 1:]]))
