@@ -89,7 +89,8 @@ class RayJobs:
             return entry, "failed", f"lost {LOST_NODES + 1} times: {lines[0] if lines else type(error).__name__}"
 
     def _remote(self, function: Any, **options: Any) -> Any:
-        return self.ray.remote(**self._share(), **options)(function)
+        asked: dict[str, Any] = {**self._share(), **options}
+        return self.ray.remote(**asked)(function)
 
     def _nodes(self) -> list[dict[str, float]]:
         """What each node that can train has: those with a GPU, else those with a CPU."""

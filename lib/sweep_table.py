@@ -37,7 +37,7 @@ def plan_words(plan: Sequence[Entry], pace: Pace, slots: int) -> str:
     left = [entry for entry in plan if entry.state != "done"]
     if not left:
         time_needed = "Nothing is left to train"
-    elif unknown == len(left):
+    elif unknown and not seconds:
         time_needed = f"The time is {UNKNOWN.format('its')}"
     else:
         others = f" without {unknown} runs, whose time is {UNKNOWN.format('their')}" if unknown else ""
@@ -92,8 +92,9 @@ class Screen:
                           f"{entry.step}/{entry.steps}" if entry.steps else "", _figure(entry.mean_ap), left)
         seconds, unknown = self.pace.total(self.slots)
         hidden = f" ({len(self.plan) - len(shown)} not shown)" if len(shown) < len(self.plan) else ""
-        unknowns = f", and {unknown} runs of unknown length" if unknown else ""
-        foot = f"{_count(self.plan)}{hidden}. Left: {duration(seconds)}{unknowns}. Output of a run: <run folder>/train.log"
+        known = [duration(seconds)] if seconds or not unknown else []
+        left = " and ".join([*known, *([f"{unknown} runs of unknown length"] if unknown else [])])
+        foot = f"{_count(self.plan)}{hidden}. Left: {left}. Output of a run: <run folder>/train.log"
         return Group(table, Text(foot, style="dim"))
 
 
