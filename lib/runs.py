@@ -153,17 +153,18 @@ def run_name(parameters: Mapping[str, Any], data_hash: str) -> str:
 def create_run(parameters: Mapping[str, Any], data_hash: str, root: Path | None = None) -> Run:
     """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` is kept.
 
-    root: the folder of the runs, `runs_root()` when not given.
+    root: the folder of the runs, `runs_root()` when not given. Raises RunBusyError when another process makes it right now.
     """
     run = Run((root or runs_root()) / run_name(parameters, data_hash))
     try:
         run.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not (run.folder / "run.json").exists():
-            started = now()
-            write_json(run.folder / "run.json", {
-                "name": run.name, "parameters": dict(parameters), "status": "running", "error": None,
-                "started": started, "finished": None,
-            })
+            with run.claim():  # two that find it missing at once: the later must not overwrite what the first has recorded since
+                if not (run.folder / "run.json").exists():
+                    write_json(run.folder / "run.json", {
+                        "name": run.name, "parameters": dict(parameters), "status": "running", "error": None,
+                        "started": now(), "finished": None,
+                    })
     except OSError as error:
         raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. "
                        "Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder") from error

@@ -27,7 +27,7 @@ from test_train import NARROW
 
 from lib.cli import sweep
 from lib.data.catalog import find_dataset
-from lib.runs import Run, create_run, list_runs, outputs_root, read_log
+from lib.runs import Run, RunBusyError, create_run, list_runs, outputs_root, read_log
 from lib.sweep import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
 from lib.sweep_command import run_sweep, split
 from lib.sweep_jobs import LocalJobs
@@ -195,6 +195,18 @@ def test_two_sweeps_at_once_train_each_run_once() -> None:
     assert sum((run.folder / "train.log").read_text().count("run folder: ") for run in runs) == 6
     trained = [len(re.findall(r": running\n", text)) for text in said]
     assert min(trained) >= 1, f"one sweep did all the work, so nothing was tested: {said}"
+
+
+def test_a_run_that_another_process_is_making_is_not_overwritten() -> None:
+    parameters = make_plan([TINY])[0].parameters.model_dump(mode="json")
+    run = create_run(parameters, "00")
+    record = run.folder / "run.json"
+    record.unlink()
+    with run.claim():
+        with pytest.raises(RunBusyError, match="being trained by process"):
+            create_run(parameters, "00")
+        assert not record.exists()
+    assert create_run(parameters, "00").status == "running"
 
 
 def test_a_run_whose_ray_node_is_lost_goes_on_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,10 +91,11 @@ def _tracker(job: Job, run: Run) -> Tracker:
 
 
 def _sweep_up(run: Run) -> None:
-    """Remove the halves of files that a killed process left behind."""
+    """Remove the halves of files that a killed process left behind; a claim's may be those of a process that asks right now."""
     for folder in (run.folder, run.last_checkpoint.parent):
         for partial in folder.glob(".*.partial"):
-            partial.unlink(missing_ok=True)
+            if not partial.name.startswith(".claim.json"):
+                partial.unlink(missing_ok=True)
 
 
 def _fail(run: Run, error: Exception) -> None:
