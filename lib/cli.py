@@ -135,6 +135,8 @@ def sweep(
     batch_size: Annotated[str | None, _several("batch_size")] = None,
     seed: Annotated[str | None, _several("seed")] = None,
     device: Annotated[str | None, _option("device")] = None,
+    devices: Annotated[int | None, _option("devices")] = None,
+    precision: Annotated[str | None, _several("precision")] = None,
     tracker: Annotated[str | None, _option("tracker")] = None,
     checkpoint_minutes: Annotated[float | None, _option("checkpoint_minutes")] = None,
     overrides: Annotated[str | None, _option("overrides")] = None,

@@ -61,6 +61,10 @@ def split(name: str, value: Value) -> list[Value]:
 
 def open_jobs(plan: Sequence[Entry], slots: int | None, on: str, address: str) -> Jobs:
     """Where the runs will train. Raises SweepError for a place that is not known or not there."""
+    together = [entry.run.name for entry in plan if entry.parameters.devices > 1]
+    if together and (on == "ray" or (slots or 1) > 1):
+        raise SweepError(f"devices={max(entry.parameters.devices for entry in plan)}: several GPUs for each run do not go together with "
+                         f"several runs at once, nor with Ray ({len(together)} runs, first {together[0]}). Use --jobs 1, or devices=1")
     if on == "ray":
         from lib.sweep_ray import RayJobs
 

@@ -57,8 +57,9 @@ class LocalJobs:
         """Train this run in a process of its own."""
         slot = min(set(range(self.slots)) - {slot for *_, slot in self.running.values()})
         parameters = entry.parameters
-        if entry.known and entry.known.gpus > 1 and parameters.device in ("auto", "cuda"):
-            parameters = parameters.model_copy(update={"device": f"cuda:{slot % entry.known.gpus}"})
+        gpus = entry.known.gpus if entry.known else 0
+        if gpus > 1 and parameters.devices == 1 and parameters.device in ("auto", "cuda"):
+            parameters = parameters.model_copy(update={"device": f"cuda:{slot % gpus}"})
         answer, process = self._fork(train_one, parameters, entry.run.name)
         self.running[answer] = entry, process, slot
 

@@ -100,6 +100,8 @@ def test_every_parameter_of_a_run_is_an_option_of_the_sweep() -> None:
 def test_an_empty_list_and_no_question_at_all_are_refused() -> None:
     with pytest.raises(SweepError, match="a list of values is empty"):
         make_plan([{"seed": []}])
+    with pytest.raises(SweepError, match="devices=2.*Use --jobs 1"):
+        run_sweep(None, {"backbone": "resnet18", "recipe": "seed", "pretrained": "none", "devices": 2}, 2, "local", "", True)
     with pytest.raises(SweepError, match="which runs"):
         run_sweep(None, {}, None, "local", "", True)
     with pytest.raises(SweepError, match="allowed are --on local"):
