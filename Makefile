@@ -121,7 +121,8 @@ demo: setup  ## train two backbones on real photos, compare them and say why the
 	printf 'A training:     %s\n' "$$PWD"/$(DEMO)/2_train-*.html
 
 test: setup lint  ## ruff, mypy and all tests, offline (make test ARGS='-k schedule' for some)
-	'$(BIN)/python' -m pytest $(ARGS)
+	# a process a core, each test file whole in one of them
+	OMP_NUM_THREADS=1 '$(BIN)/python' -m pytest -n $$(nproc) --dist loadfile $(ARGS)
 
 lint: setup  ## ruff and mypy
 	'$(BIN)/ruff' check

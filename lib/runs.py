@@ -9,6 +9,7 @@ finished run is found again and never overwritten, a broken one is taken up wher
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -43,8 +44,10 @@ class WriteError(RunError, OSError):
     @classmethod
     def of(cls, path: Path, size: int, error: OSError) -> WriteError:
         """size: the bytes that the file, or the line, needs."""
-        made = cls(f"cannot write {path}: {error.strerror}. It needs {size:,} bytes and {_free(path.parent):,} are free. What was there "
-                   "before is kept: make room (or the folder writable), and the same call goes on")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        needed = f"It needs {size:,} bytes and {_free(path.parent):,} are free. Make room" if full else "Make the folder writable"
+        made = cls(f"cannot write {path}: {error.strerror}. {needed}, or set WORKBOOK_OUTPUTS to another folder. What was there before is "
+                   "kept, and the same call goes on")
         made.errno, made.strerror = error.errno, error.strerror
         return made
 

@@ -296,7 +296,7 @@ def _again(place: Place) -> str:
 
 
 def _again_beside_another(place: Place) -> None:
-    with place.run.owned():
+    with place.run.claim():
         _again(place)
 
 
@@ -421,7 +421,8 @@ def _track(kind: str) -> Callable[[Place], Any]:
 
 MACHINE = [
     Case("The machine", "outputs that may not be written", _train_read_only, "Free space, make it writable", arrange=_read_only_outputs),
-    Case("The machine", "outputs that may not be written, to compare", _compare_read_only, "Permission denied. Free", REFUSED, with_run),
+    Case("The machine", "outputs that may not be written, to compare", _compare_read_only, "Permission denied. Make the folder writable",
+         REFUSED, with_run),
     Case("The machine", "outputs that are a file", lambda place: train(prepare(check_parameters(PETS))), "cannot write the run folder",
          arrange=_outputs_is_a_file),
     Case("The machine", "a port that is taken", _busy_port, "is taken or not allowed, so this is", "handled: the next free one"),
@@ -446,6 +447,9 @@ ELSEWHERE = [
     ("Training", "a loss that is not a number", "TrainingError: the loss is not finite at step …: its parts, the last good checkpoint, "
      "and a lower lr to try", "stops there; the run is marked failed, the last good checkpoint stays", "test_train.py",
      "test_a_loss_that_is_not_finite_stops_and_says_where", "not finite at step"),
+    ("The machine", "a full disk, while a checkpoint or the log is written", "WriteError: cannot write …: No space left on device. "
+     "It needs … bytes and … are free", "stops there; the last checkpoint is whole, and the same call goes on when there is room",
+     "test_resume.py", "test_a_full_disk_fails_clearly_and_the_same_call_goes_on", "are free"),
 ]
 
 

@@ -90,7 +90,8 @@ def test_the_extractor_is_mmdets(levels):
     torch.manual_seed(1)
     setting = dict(roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0), out_channels=5, featmap_strides=STRIDES[:levels])
     maps, rois = random_maps(), random_rois(200)
-    rois[0, 1:] = torch.tensor([60.0, 30, 20, 90])  # turned around
+    if levels > 1:  # turned around: mmdet finds no level for it; where there is one only, mmcv stops
+        rois[0, 1:] = torch.tensor([60.0, 30, 20, 90])
     stock, ours = SingleRoIExtractor(**setting)(maps[:levels], rois), SparseRoIExtractor(**setting)(maps[:levels], rois)
     assert stock.abs().max() > 1
     torch.testing.assert_close(ours, stock, rtol=1e-5, atol=1e-5)

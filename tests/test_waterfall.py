@@ -214,6 +214,7 @@ def test_a_run_gets_its_two_files(tmp_path: Path) -> None:
                   classes=CLASSES, pipeline=pipeline((128, 128)))
     model_config = small_config("faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py")
     run = Run(tmp_path / "run")
+    run.best_checkpoint.parent.mkdir(parents=True)
     save_checkpoint(run.best_checkpoint, {"state_dict": build_detector(copy.deepcopy(model_config)).state_dict()})
     Config(dict(model=model_config, classes=CLASSES, data=dict(train=shared, val=dict(**shared, test_mode=True)),
                 custom_imports=dict(imports=["lib.data.mmdet_dataset"]))).dump(str(run.folder / "config.py"))

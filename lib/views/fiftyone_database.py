@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 from filelock import FileLock
@@ -60,7 +61,11 @@ def connect() -> Any:
             uri = uri or _own(folder)
             _ping(uri)
             _set_up(folder, uri)
-            import fiftyone  # noqa: PLC0415  it connects, and migrates a new database: one process at a time
+            lenient = [finder for finder in sys.meta_path if "importlib_metadata" not in type(finder).__module__]
+            with patch.object(sys, "meta_path", lenient):
+                # it connects, and migrates a new database: one process at a time. Its package eta asks its own metadata for a field that
+                # is not there, which Python forgives, and importlib_metadata (which MLflow loads, and which steps in for all) does not
+                import fiftyone  # noqa: PLC0415
     except OSError as error:
         if isinstance(error, ConnectionError):
             raise BrowseError(f"FiftyOne cannot use its database: {error}. {INSTEAD}") from error
