@@ -13,6 +13,15 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+START, END = "<!-- made by make bench -->", "<!-- end -->"
+PAGE = """# The workbook against stock mmdet
+
+`make bench` makes this page and the table in the README; `python -m bench P1` does one row. Stock is mmdet's own runner, loader and
+operators on the same config, weights and images; both sides take turns. A figure is the median, in brackets the fastest and slowest.
+The seconds of every turn, with the commit they were taken at, are in `results.json`.
+
+{table}"""
 ROWS = ("P1", "P1e", "P1s", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9")
 
 
@@ -42,17 +51,16 @@ def measure(keys: list[str]) -> None:
             print(f"  {row.work}: stock {row.stock or 'none'}, ours {row.ours}; {row.figure} (target {row.target})", flush=True)
         results["rows"][key] = [dataclasses.asdict(row) | {"commit": git_commit()} for row in rows]
         write_json(path, results)
-        write_text(HERE / "README.md", page(results))
+        write_text(HERE / "README.md", PAGE.format(table=table(results)))
+        before, _, rest = README.read_text().partition(START)
+        write_text(README, before + START + "\n" + table(results) + END + rest.partition(END)[2])
 
 
-def page(results: dict) -> str:
-    """The results as Markdown."""
+def table(results: dict) -> str:
+    """The results as Markdown, with the machine they were taken on."""
     machine = results["machine"]
     bf16 = f"{machine['gemm_bf16']:.0f} in bf16" if machine["gemm_bf16"] else "no bf16 in hardware"
     lines = [
-        "# The workbook against stock mmdet", "",
-        "`make bench` makes this page; `python -m bench P1` does one row. Stock is mmdet's own runner, loader and operators on the",
-        "same config, weights and images; both sides take turns. A figure is the median, in brackets the fastest and slowest.", "",
         f"Machine: {machine['cpu']}, {machine['cores']} cores, {', '.join(machine['instructions'])}, {machine['memory_gb']} GB; "
         f"a large matrix product makes {machine['gemm_fp32']:.0f} GFLOP/s in fp32, {bf16}. torch {machine['torch']}.", "",
         "| row | work | stock | ours | figure | target | met |", "|---|---|---|---|---|---|---|",

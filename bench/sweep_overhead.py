@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from unittest.mock import patch
 
 from rich.console import Console
 
@@ -30,6 +31,18 @@ TINY = {
                  "model.roi_head.bbox_roi_extractor.out_channels=32 model.roi_head.bbox_head.in_channels=32 "
                  "model.roi_head.bbox_head.fc_out_channels=64 model.train_cfg.rcnn.sampler.num=16 model.test_cfg.rpn.max_per_img=50",
 }
+
+
+def sweep_seconds(runs: int, slots: int) -> tuple[float, float]:
+    """Seconds until a plan of tiny runs is checked, and from there until all are done; without a word on the screen."""
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, WORKBOOK_OUTPUTS=folder):
+        started = time.monotonic()
+        plan, jobs = make_plan([{**TINY, "seed": list(range(runs))}]), LocalJobs(slots)
+        check_plan(plan, jobs)
+        checked = time.monotonic()
+        for _ in carry_out(plan, jobs):
+            pass
+        return checked - started, time.monotonic() - checked
 
 
 def main(runs: int, slots: int) -> None:

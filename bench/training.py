@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.row import Row, Timing, gemm_gflops, in_turn, ratio_row, timed
 from bench.stock import Ours, both, few_images, job_of
+from bench.sweep_overhead import sweep_seconds
 from lib.training.loader import batches
 
 STEPS, ROUNDS = 4, 3  # steps an epoch of the timed sides, and how often both take their turn
@@ -69,7 +70,16 @@ def p9() -> list[Row]:
             f"{seconds[-1] / seconds[0]:.1f} times", "near linear", None, {"ours": tuple(seconds)}),
         Row("P9", "peak memory of the same", "", ", ".join(f"{size} px {mb / 1024:.1f} GB" for size, mb in zip(SIZES, memory, strict=True)),
             f"{(memory[-1] - memory[0]) / (SIZES[-1] ** 2 - SIZES[0] ** 2) * 1e6 / 1024:.1f} GB a megapixel", "near linear", None, {}),
+        _sweeps(),
     ]
+
+
+def _sweeps() -> Row:
+    found = {runs: sweep_seconds(runs, 2) for runs in (4, 8, 16)}
+    each = [wall / runs for runs, (_, wall) in found.items()]
+    return Row("P9", "a sweep of 4, 8 and 16 tiny runs, 2 at once; before them the checks", "",
+               ", ".join(f"{runs} runs {before:.0f} + {wall:.0f} s" for runs, (before, wall) in found.items()),
+               f"{each[0]:.1f} to {each[-1]:.1f} s a run", "near linear", None, {"ours": tuple(wall for _, wall in found.values())})
 
 
 def one_size(size: int) -> None:
