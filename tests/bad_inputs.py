@@ -311,7 +311,7 @@ def _harmful_config(place: Place) -> None:
 
 RUNS = [
     _run("the same run once more", "already done: ", with_run, _again, "handled: found, not trained again"),
-    _run("a run that another process trains", "is being trained by another process", with_run, _again_beside_another, STOPS),
+    _run("a run that another process trains", "is being trained by process", with_run, _again_beside_another, STOPS),
     _run("no run.json", "has no run.json", _without("run.json"), lambda place: open_run(place.run.name)),
     _run("a broken run.json", "is not valid JSON", _with("run.json", lambda b: b"{"), lambda place: list_runs()),
     _run("a run.json of something else", "is not the record of a run", _with("run.json", lambda b: b"[]"), lambda place: list_runs()),
@@ -477,6 +477,7 @@ def shorten(said: str, places: Mapping[Any, str]) -> str:
     for long, short in places.items():
         said = said.replace(f"{long}/", f"{short}/" if short else "").replace(str(long), short or ".")
     said = re.sub(r"faster_rcnn-tf_efficientnet_lite0-[0-9a-f]{8}", "RUN", said)
+    said = re.sub(r"process \d+ on \S+ since [\d:T+-]+", "process … on … since …", said)
     return re.sub(r"tests run offline, and something wants [\w.-]+", "Temporary failure in name resolution", said)
 
 

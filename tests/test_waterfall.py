@@ -29,6 +29,7 @@ from lib.diagnosis.waterfall import NOT_COUNTED, waterfall
 from lib.evaluation.coco_metrics import evaluate
 from lib.runs import Run, read_json
 from lib.training.checkpoints import save_checkpoint
+from lib.training.train import _as_python
 
 EXACT = 1e-9
 SURE = {"cat": 0.9}
@@ -216,8 +217,9 @@ def test_a_run_gets_its_two_files(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.best_checkpoint.parent.mkdir(parents=True)
     save_checkpoint(run.best_checkpoint, {"state_dict": build_detector(copy.deepcopy(model_config)).state_dict()})
-    Config(dict(model=model_config, classes=CLASSES, data=dict(train=shared, val=dict(**shared, test_mode=True)),
-                custom_imports=dict(imports=["lib.data.mmdet_dataset"]))).dump(str(run.folder / "config.py"))
+    (run.folder / "config.py").write_text(_as_python(Config(dict(
+        model=model_config, classes=CLASSES, data=dict(train=shared, val=dict(**shared, test_mode=True)),
+        custom_imports=dict(imports=["lib.data.mmdet_dataset"])))))
     diagnosis = diagnose_run(run, bins={"tiny": (0, 500)})
     assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.py", "trace.parquet", "waterfall.json"]
     trace, figures = pd.read_parquet(run.folder / "trace.parquet"), read_json(run.folder / "waterfall.json")
