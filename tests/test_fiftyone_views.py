@@ -12,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import importlib_metadata  # noqa: F401  as MLflow loads it: FiftyOne has to open in the same process
 import numpy as np
 import pandas as pd
 import psutil

@@ -7,6 +7,8 @@ stops it. `import fiftyone` connects at once, so nothing may import it before `c
 
 from __future__ import annotations
 
+import contextlib
+import email.message
 import fcntl
 import importlib.util
 import os
@@ -61,10 +63,8 @@ def connect() -> Any:
             uri = uri or _own(folder)
             _ping(uri)
             _set_up(folder, uri)
-            lenient = [finder for finder in sys.meta_path if "importlib_metadata" not in type(finder).__module__]
-            with patch.object(sys, "meta_path", lenient):
-                # it connects, and migrates a new database: one process at a time. Its package eta asks its own metadata for a field that
-                # is not there, which Python forgives, and importlib_metadata (which MLflow loads, and which steps in for all) does not
+            with _lenient_metadata():
+                # it connects, and migrates a new database: one process at a time
                 import fiftyone  # noqa: PLC0415
     except OSError as error:
         if isinstance(error, ConnectionError):
@@ -72,6 +72,16 @@ def connect() -> Any:
         raise BrowseError(f"cannot write the database folder {folder}: {error.strerror}. Make it writable, or set "
                           f"WORKBOOK_OUTPUTS. {INSTEAD}") from error
     return fiftyone
+
+
+def _lenient_metadata() -> contextlib.AbstractContextManager:
+    """Inside, a field that a package's metadata lacks is None, as Python itself has it.
+
+    FiftyOne's package eta reads one that it does not have. importlib_metadata, which MLflow loads, steps in for Python's own reader in
+    the whole process, and raises KeyError.
+    """
+    strict = sys.modules.get("importlib_metadata._adapters")
+    return patch.object(strict.Message, "__getitem__", email.message.Message.__getitem__) if strict else contextlib.nullcontext()
 
 
 def _set_up(folder: Path, uri: str) -> None:
