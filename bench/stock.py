@@ -27,7 +27,7 @@ from lib.training.loader import batches
 from lib.training.parameters import Parameters
 from lib.training.stopping import StopSignals
 from lib.training.trackers import Tracker
-from lib.training.train import _Training
+from lib.training.train import Training
 from lib.training.validation import validate
 
 
@@ -58,7 +58,7 @@ class Ours:
     """A training of the workbook in pieces: its own step, loader and validation."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.training = job, _Training(job, job.run, Tracker(), StopSignals(), lambda: None)
+        self.job, self.training = job, Training(job, job.run, Tracker(), StopSignals(), lambda: None)
 
     def epoch(self) -> float:
         """Seconds a step of one pass over the training images."""

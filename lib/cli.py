@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lib.data.catalog import DataError
 from lib.models.weights import WeightsError
-from lib.runs import FIRST_RUN, RunError, finished_run, list_runs, open_run, outputs_root, runs_root
+from lib.runs import FIRST_RUN, WRITABLE, RunError, finished_run, list_runs, open_run, outputs_root, runs_root
 from lib.sweep import SweepError
 from lib.training.parameters import ParameterError, Parameters, check_parameters
 from lib.training.trackers import TrackerError
@@ -39,7 +39,7 @@ def main() -> None:
         if error.errno not in NOT_WRITABLE:
             raise
         where = Path(error.filename).parent if error.filename else outputs_root()
-        _refuse(f"cannot write in {where}: {error.strerror}. Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder")
+        _refuse(f"cannot write in {where}: {error.strerror}. {WRITABLE}")
 
 
 def _refuse(words: str) -> None:

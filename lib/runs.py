@@ -32,6 +32,9 @@ NOT_IDENTITY = ("device", "devices", "tracker", "checkpoint_minutes")
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
 
 
+WRITABLE = "Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder"
+
+
 class RunError(Exception):
     """A run folder cannot be used; the message says which, why and what to do."""
 
@@ -126,8 +129,7 @@ class Run:
         try:
             owner = claim.take()
         except OSError as error:
-            raise RunError(f"cannot claim {self.folder}: {error.strerror}. Free space, make it writable, or set WORKBOOK_OUTPUTS "
-                           "to another folder") from error
+            raise RunError(f"cannot claim {self.folder}: {error.strerror}. {WRITABLE}") from error
         if owner:
             raise RunBusyError(f"{self.folder} is being trained by {owner}: wait for it or stop it. Should that machine be gone, "
                                f"the run is free {LIMIT:.0f} s after its last sign of life")
@@ -169,8 +171,7 @@ def create_run(parameters: Mapping[str, Any], data_hash: str, root: Path | None 
                         "started": now(), "finished": None,
                     })
     except OSError as error:
-        raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. "
-                       "Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder") from error
+        raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error
     return run
 
 

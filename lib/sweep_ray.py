@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +40,7 @@ class RayJobs:
         variables = {"WORKBOOK_OUTPUTS": str(outputs_root().absolute()), "WORKBOOK_DATA": str(data_root())}
         variables |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": {"env_vars": variables}}
+        _require_reachable(address)
         try:
             if address:
                 ray.init(address=address, **options)
@@ -106,6 +108,17 @@ class RayJobs:
         on_a_node = -(-self.slots // len(nodes))
         cpus = max(1, int(min(node.get("CPU", 1) for node in nodes)) // on_a_node)
         return {"num_cpus": cpus, "num_gpus": int(all("GPU" in node for node in nodes))}
+
+
+def _require_reachable(address: str) -> None:
+    """Raises SweepError when nothing listens at `host:port` or `ray://host:port`. Ray itself would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise SweepError(f"--on ray --address '{address}': nothing answers there ({error}); start a cluster with `ray start --head`, "
+                             "and give the address that it prints, or call this on one of its nodes with --address auto") from None
 
 
 def _train(parameters: Parameters, name: str, threads: int) -> tuple[str, str]:

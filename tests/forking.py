@@ -93,7 +93,7 @@ def watch(outputs: Path, moment: tuple[str, int] | None, what: str) -> None:
     from lib.training import log, train
 
     seen: Counter[str] = Counter()
-    replace, step, evaluate, write = os.replace, train._Training._train_step, train.evaluate, log.Log.write
+    replace, step, evaluate, write = os.replace, train.Training._train_step, train.evaluate, log.Log.write
 
     def passing(name: str) -> bool:
         seen[name] += 1
@@ -140,7 +140,7 @@ def watch(outputs: Path, moment: tuple[str, int] | None, what: str) -> None:
             if moment and moment[0] == "line":  # room again, so that run.json can tell
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    os.replace, train._Training._train_step, train.evaluate, log.Log.write = hooked_replace, hooked_step, hooked_evaluate, hooked_write
+    os.replace, train.Training._train_step, train.evaluate, log.Log.write = hooked_replace, hooked_step, hooked_evaluate, hooked_write
 
 
 if __name__ == "__main__":

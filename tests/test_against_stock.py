@@ -41,7 +41,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setenv("WORKBOOK_DATA", str(root / "data"))
         patch.setenv("WORKBOOK_OUTPUTS", str(root / "outputs"))
         make_dataset(root / "data", "scenes", train_images=8, val_images=4)
-        yield prepare(check_parameters({**SMALL, "epochs": 5, "precision": "fp32"}))
+        yield prepare(check_parameters({**SMALL, "epochs": 5}))
 
 
 def stock_model(job: Any, weights: dict[str, torch.Tensor]) -> Any:

@@ -12,6 +12,7 @@ from lib.models.config import build_config, build_model
 from lib.models.detectors import find_detector
 from lib.models.precision import has_bf16, use_precision
 from lib.models.recipes import Setting, find_recipe
+from lib.training.parameters import ParameterError, pick_precision
 
 CPU = torch.device("cpu")
 
@@ -72,6 +73,19 @@ def test_fp32_leaves_the_model_alone(dataset):
     model = model_of(dataset, "faster_rcnn")
     use_precision(model, "fp32", CPU)
     assert "forward" not in vars(model.backbone)
+
+
+@pytest.mark.parametrize(("able", "asked", "picked"), [
+    (True, "auto", "bf16"), (True, "bf16", "bf16"), (True, "fp32", "fp32"), (False, "auto", "fp32"), (False, "fp32", "fp32")])
+def test_auto_takes_bf16_where_the_hardware_has_it(able, asked, picked, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able, "avx2": True})
+    assert pick_precision(asked, CPU) == picked
+
+
+def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    with pytest.raises(ParameterError, match="precision=bf16: cpu has no bfloat16.*Use precision=fp32, or auto"):
+        pick_precision("bf16", CPU)
 
 
 def test_a_cpu_without_the_instructions_says_so():

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -36,8 +37,10 @@ from lib.sweep_table import Screen, duration, plan_table, plan_words, summary_ta
 from lib.training.parameters import ParameterError, Parameters
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY: dict[str, Any] = {"dataset": "scenes", "backbone": "tf_efficientnet_lite0", "recipe": "finetune", "image_size": 64, "epochs": 1,
-                        "batch_size": 2, "device": "cpu", "overrides": NARROW}
+TINY: dict[str, Any] = {
+    "dataset": "scenes", "backbone": "tf_efficientnet_lite0", "recipe": "finetune", "image_size": 64, "epochs": 1, "batch_size": 2,
+    "device": "cpu", "precision": "fp32", "overrides": NARROW,
+}
 BROKEN = f"{NARROW} optimizer.lr=1e9 optimizer_config.grad_clip=None lr_config.warmup=None"
 
 
@@ -262,6 +265,15 @@ def _parent(run: Run) -> int | None:
         return psutil.Process(run.busy.pid).ppid() if run.busy else None
     except (psutil.NoSuchProcess, AttributeError):
         return None
+
+
+def test_a_ray_address_where_nothing_listens_is_said_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    for spelled in (address, f"ray://{address}"):
+        with pytest.raises(SweepError, match=f"--address '{spelled}': nothing answers there .*ray start --head"):
+            run_sweep(None, words(), None, "ray", spelled, True)
 
 
 def test_without_ray_and_with_an_address_for_the_outputs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,9 @@ from lib.diagnosis.diagnosis import Diagnosis, diagnose, diagnose_run
 from lib.diagnosis.false_positives import KINDS
 from lib.diagnosis.waterfall import NOT_COUNTED, waterfall
 from lib.evaluation.coco_metrics import evaluate
-from lib.runs import Run, read_json
+from lib.models.run_config import write_config
+from lib.runs import Run, read_json, write_json
 from lib.training.checkpoints import save_checkpoint
-from lib.training.train import _as_python
 
 EXACT = 1e-9
 SURE = {"cat": 0.9}
@@ -217,11 +217,12 @@ def test_a_run_gets_its_two_files(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.best_checkpoint.parent.mkdir(parents=True)
     save_checkpoint(run.best_checkpoint, {"state_dict": build_detector(copy.deepcopy(model_config)).state_dict()})
-    (run.folder / "config.py").write_text(_as_python(Config(dict(
+    write_config(run.folder / "config.py", Config(dict(
         model=model_config, classes=CLASSES, data=dict(train=shared, val=dict(**shared, test_mode=True)),
-        custom_imports=dict(imports=["lib.data.mmdet_dataset"])))))
+        custom_imports=dict(imports=["lib.data.mmdet_dataset"]))))
+    write_json(run.folder / "run.json", {"status": "done", "settings": {"precision": "fp32"}})
     diagnosis = diagnose_run(run, bins={"tiny": (0, 500)})
-    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.py", "trace.parquet", "waterfall.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.py", "run.json", "trace.parquet", "waterfall.json"]
     trace, figures = pd.read_parquet(run.folder / "trace.parquet"), read_json(run.folder / "waterfall.json")
     assert list(trace) == list(diagnosis.trace) and list(trace["stage"]) == list(diagnosis.trace["stage"])
     assert list(trace["bbox"][0]) == [20, 20, 20, 24]

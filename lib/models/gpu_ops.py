@@ -22,6 +22,7 @@ from torch.nn.functional import one_hot
 
 NMS: Any = import_module("mmcv.ops.nms")  # the package shows its function of that name instead
 
+
 def use_wheel_kernels() -> None:
     """Replace the operators, when mmcv-full has none for a GPU. A second call does nothing."""
     if get_compiling_cuda_version() != "not available" or isinstance(NMS.ext_module, _Nms):

@@ -1,15 +1,25 @@
-"""The config of a run folder, which may be somebody else's: read, never run. Light, for those who only look at a run."""
+"""The config of a run folder, which may be somebody else's: written as plain values, and read, never run.
+
+Light, for those who only look at a run.
+"""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import pprint
 from pathlib import Path
 from typing import Any
 
 from mmcv import Config
 
-from lib.runs import RunError
+from lib.runs import RunError, write_text
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Write the whole config as assignments of literals. mmcv's own writer takes seconds (yapf), and writes calls."""
+    values = config._cfg_dict.to_dict()
+    write_text(path, "".join(f"{key} = {pprint.pformat(value, width=120, sort_dicts=False)}\n" for key, value in values.items()))
 
 
 def read_config(path: Path) -> Config:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -70,11 +71,7 @@ class Group:
 ALONE = Group()
 
 
+@cache
 def _on_cpu() -> Any:
     """Small messages go by gloo: NCCL would take them over the GPU."""
-    global _GLOO
-    _GLOO = _GLOO or (distributed.new_group(backend="gloo") if distributed.get_backend() != "gloo" else distributed.group.WORLD)
-    return _GLOO
-
-
-_GLOO: Any = None
+    return distributed.group.WORLD if distributed.get_backend() == "gloo" else distributed.new_group(backend="gloo")

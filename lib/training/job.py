@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -42,10 +42,6 @@ class Job:
     def run(self) -> Run:
         """The run folder of this job, made when it is not there yet."""
         return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash, self.root)
-
-    def on(self, device: torch.device) -> Job:
-        """The same job on another device."""
-        return replace(self, device=device)
 
     @property
     def epochs(self) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ from lib.runs import Run, RunError
 from lib.training.group import Group
 from lib.training.job import Job, prepare
 from lib.training.parameters import check_parameters
-from lib.training.stopping import Stopped, StopSignals
+from lib.training.stopping import StopSignals
 
 END = 60  # seconds that the processes have to save and leave
 
@@ -44,13 +46,16 @@ def train_together(job: Job) -> Run:
             with signals.at_once():
                 for line in process.stdout:
                     print(line, end="", flush=True)
-        except Stopped:
+        except KeyboardInterrupt:
             process.terminate()
-            process.wait(END)
+            try:
+                process.wait(END)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     if run.status != "done":
         raise RunError(f"{run.name} on {count} devices ended with code {process.returncode}: "
-                            f"{run.record['error'] or 'see above'}. The others' words: {run.folder}/device-*.log")
+                       f"{run.record['error'] or 'see above'}. The others' words: {run.folder}/device-*.log")
     return run
 
 
@@ -64,7 +69,7 @@ def main(parameters: str, root: str) -> None:
         log = os.open(job.run.folder / f"device-{group.rank}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(log, 1), os.dup2(log, 2)
     if job.device.type == "cuda":
-        job = job.on(torch.device("cuda", group.rank))
+        job = replace(job, device=torch.device("cuda", group.rank))
         torch.cuda.set_device(job.device)
     distributed.init_process_group("nccl" if job.device.type == "cuda" else "gloo")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from lib.data.coco import parse_image_size
 from lib.models.backbones import find_backbone
@@ -65,11 +65,12 @@ class Parameters(BaseModel):
     def _recipe(cls, value: str) -> str:
         return find_recipe(value).key
 
-    @field_validator("tracker")
+    @field_validator("tracker", "precision")
     @classmethod
-    def _tracker(cls, value: str) -> str:
-        if value not in TRACKERS:
-            raise ValueError(f"unknown tracker '{value}'. Known: {', '.join(TRACKERS)}")
+    def _one_of(cls, value: str, info: ValidationInfo) -> str:
+        known = {"tracker": TRACKERS, "precision": PRECISIONS}[str(info.field_name)]
+        if value not in known:
+            raise ValueError(f"unknown {info.field_name} '{value}'. Known: {', '.join(known)}")
         return value
 
     @field_validator("device")
@@ -77,13 +78,6 @@ class Parameters(BaseModel):
     def _device(cls, value: str) -> str:
         if value not in ("auto", "cpu", "cuda") and not value.removeprefix("cuda:").isdigit():
             raise ValueError(f"unknown device '{value}'. Known: auto, cpu, cuda, cuda:<number>")
-        return value
-
-    @field_validator("precision")
-    @classmethod
-    def _precision(cls, value: str) -> str:
-        if value not in PRECISIONS:
-            raise ValueError(f"unknown precision '{value}'. Known: {', '.join(PRECISIONS)}")
         return value
 
     @field_validator("overrides")

@@ -5,30 +5,24 @@ A run that was broken off goes on from its last checkpoint, in the middle of an 
 
 from __future__ import annotations
 
-import json
 import math
-import pprint
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
-from mmcv import Config
 from mmcv.runner import build_optimizer
 from mmdet.datasets import CustomDataset, build_dataset
 from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from lib.data.catalog import summary
 from lib.evaluation.coco_metrics import evaluate
 from lib.models.config import build_model
 from lib.models.precision import use_precision
 from lib.progress import progress_bar
-from lib.runs import Run, RunBusyError, RunError, WriteError, now, outputs_root, write_json, write_text
-from lib.training import environment
+from lib.runs import Run, RunBusyError, RunError, outputs_root, write_json
 from lib.training.checkpoints import read_checkpoint, save_checkpoint
 from lib.training.dice import dice_state, seed_everything, set_dice
 from lib.training.group import ALONE, Group
@@ -36,6 +30,7 @@ from lib.training.job import Job
 from lib.training.launch import train_together
 from lib.training.loader import batches
 from lib.training.log import Log, Means
+from lib.training.record import record_end, record_failure, record_start, sweep_up
 from lib.training.schedule import lr_factor, set_lr
 from lib.training.stopping import Stopped, StopSignals
 from lib.training.trackers import Tracker, open_tracker
@@ -68,10 +63,10 @@ def train(job: Job, group: Group = ALONE) -> Run:
         for warning in job.warnings:
             print(f"warning: {warning}", flush=True)
         if group.chief:
-            _sweep_up(run)
+            sweep_up(run)
         try:
             with _tracker(job, run) if group.chief else Tracker() as tracker:
-                _Training(job, run, tracker, signals, check, group).go()
+                Training(job, run, tracker, signals, check, group).go()
         except KeyboardInterrupt:
             print(f"\nstopped. The same call goes on from the last checkpoint of {run.folder}", flush=True)
             raise
@@ -79,7 +74,7 @@ def train(job: Job, group: Group = ALONE) -> Run:
             raise
         except Exception as error:
             if group.chief:
-                _fail(run, error)
+                record_failure(run, error)
             raise
         signals.check()  # one that came after the last step
     return run
@@ -90,22 +85,7 @@ def _tracker(job: Job, run: Run) -> Tracker:
     return open_tracker(job.parameters.tracker, run.name, run.folder, asked, outputs_root() / "trackers")
 
 
-def _sweep_up(run: Run) -> None:
-    """Remove the halves of files that a killed process left behind; a claim's may be those of a process that asks right now."""
-    for folder in (run.folder, run.last_checkpoint.parent):
-        for partial in folder.glob(".*.partial"):
-            if not partial.name.startswith(".claim.json"):
-                partial.unlink(missing_ok=True)
-
-
-def _fail(run: Run, error: Exception) -> None:
-    try:
-        run.update(status="failed", error=f"{type(error).__name__}: {error}", finished=now())
-    except WriteError as second:  # the disk may be too full even for this
-        error.add_note(f"Nor could run.json say so: {second}")
-
-
-class _Training:
+class Training:
     """A job with its model, optimizer and place in time. What `state()` returns is all that a resumed training needs.
 
     `check` is called before each write: it raises RunBusyError when the run is another process's now.
@@ -131,7 +111,8 @@ class _Training:
         else:
             self.log = Log(run.folder / "log.jsonl", 0, group.chief)
         if group.chief:
-            self._record()
+            check()
+            record_start(run, job, self.model, self.step)
         self.saved = time.monotonic()
 
     def go(self) -> None:
@@ -173,29 +154,6 @@ class _Training:
             self.tracker.flush()
             save_checkpoint(self.run.last_checkpoint, state)
         self.saved = time.monotonic()
-
-    def _record(self) -> None:
-        """What is known before the first step, into run.json and config.py."""
-        config, weights = self.config, self.config.model.backbone.get("init_cfg")
-        roi_head = config.model.get("roi_head")
-        files = [weights.checkpoint if weights else None, config.load_from]
-        made_with = environment.made_with(self.device, self.job.precision, [Path(file) for file in files if file])
-        changed = environment.changes(self.run.record, made_with) if self.step else []
-        warnings = self.run.record.get("warnings", []) if self.step else list(self.job.warnings)
-        if changed:
-            warnings.append(f"taken up at step {self.step} where something else was: {'; '.join(changed)}")
-        self.check()
-        self.run.update(
-            status="running", error=None, finished=None, **made_with, data=summary(self.job.dataset),
-            model={
-                "type": config.model.type, "roi_head": roi_head.type if roi_head else None,
-                "backbone": config.model.backbone.type, "weights": weights.checkpoint if weights else None,
-                "parameters_m": sum(p.numel() for p in self.model.parameters()) / 1e6,
-            },
-            optimizer=json.loads(json.dumps(config.optimizer)), schedule=_schedule_words(config.lr_config), warnings=warnings,
-        )
-        if not (self.run.folder / "config.py").exists():
-            write_text(self.run.folder / "config.py", _as_python(config))
 
     def _train_epoch(self, bar: tqdm) -> None:
         """What is left of one pass over the training images. Its last figures go out to the tracker with the validation's."""
@@ -281,25 +239,10 @@ class _Training:
     def _finish(self) -> None:
         if not self.group.chief:
             return
-        seen = self.epoch * len(self.train_set), self.epoch * len(self.val_set)
         self.check()
-        self.run.update(
-            status="done", finished=now(), epochs_done=self.epoch, best_epoch=self.best_epoch, iterations=self.step,
-            seconds=sum(self.seconds.values()), train_images_per_second=seen[0] / self.seconds["train"],
-            val_images_per_second=seen[1] / self.seconds["val"], peak_memory_mb=environment.peak_memory_mb(self.device),
-        )
+        record_end(self.run, self.job, epochs=self.epoch, best_epoch=self.best_epoch, steps=self.step, seconds=self.seconds,
+                   images={"train": len(self.train_set), "val": len(self.val_set)})
 
 
 def _named(mode: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{mode}/{key}": value for key, value in figures.items()}
-
-
-def _as_python(config: Config) -> str:
-    """The config as a file that `Config.fromfile` reads back. mmcv's own writer takes seconds (yapf) for the same content."""
-    values = config._cfg_dict.to_dict()
-    return "\n".join(f"{key} = {pprint.pformat(value, width=120, sort_dicts=False)}" for key, value in values.items()) + "\n"
-
-
-def _schedule_words(lr_config: Config) -> str:
-    warmup = f", warm-up {lr_config['warmup_iters']}" if lr_config.get("warmup") else ""
-    return f"step {list(lr_config['step'])}{warmup}"

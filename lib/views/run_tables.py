@@ -25,7 +25,7 @@ def outline(job: Job) -> Styler:
         "lr schedule": _words({key: value for key, value in config.lr_config.items() if key != "policy"}),
         "steps": f"{job.epochs} epochs of {job.steps_an_epoch} steps with {config.data.samples_per_gpu} images",
         "image size": "x".join(map(str, asked.image_size)),
-        "device": job.device,
+        "device": f"{job.device}, {job.precision}",
         **{f"warning {number}": warning for number, warning in enumerate(job.warnings, start=1)},
     }
     return _column(rows)
