@@ -84,6 +84,7 @@ $(STAMP): requirements.txt pyproject.toml
 	"$$uv" pip install --quiet --python '$(BIN)/python' --no-deps --no-build-isolation --editable .
 	answer=$$('$(BIN)/python' -c '$(VERIFY)' 2>&1) || stop "mmcv-full was built wrongly:\n$$answer\nBuild it again:\n\
 	  $$uv cache clean mmcv-full && $$uv pip uninstall --python '$(BIN)/python' mmcv-full && make setup"
+	mkdir -p outputs
 	pwd > '$(STAMP)'
 	echo "Set up. Next: make demo, or make lab"
 

@@ -43,13 +43,14 @@ def measure(keys: list[str]) -> None:
     results = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     results["machine"] = machine()
     results["versions"] = versions()
+    commit = git_commit()  # once: the first row changes README
     for key in keys:
         print(f"{key} ...", flush=True)
         room = next(room for room in (training, numbers, whole) if hasattr(room, key.lower()))
         rows: list[Row] = getattr(room, key.lower())()
         for row in rows:
             print(f"  {row.work}: stock {row.stock or 'none'}, ours {row.ours}; {row.figure} (target {row.target})", flush=True)
-        results["rows"][key] = [dataclasses.asdict(row) | {"commit": git_commit()} for row in rows]
+        results["rows"][key] = [dataclasses.asdict(row) | {"commit": commit} for row in rows]
         write_json(path, results)
         write_text(HERE / "README.md", PAGE.format(table=table(results)))
         before, _, rest = README.read_text().partition(START)

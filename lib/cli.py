@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.table import Table
 
 from lib.data.catalog import DataError
@@ -113,7 +114,7 @@ def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished ru
         found = train_again(open_run(name))
     table = Table("figure", "before", "after", "difference", box=None)
     for row in found.table.to_dict("records"):
-        table.add_row(row["figure"], str(row["before"]), str(row["after"]), f"{row['difference']:.3g}")
+        table.add_row(escape(row["figure"]), str(row["before"]), str(row["after"]), f"{row['difference']:.3g}")
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     print("The same to the bit." if found.equal else "Not the same to the bit. What is another:")
     if not found.equal:
@@ -169,7 +170,7 @@ def list_command() -> None:
         figures = [f"{row[f'val/{key}']:.3f}" if row[f"val/{key}"] == row[f"val/{key}"] else ""
                    for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
         status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
-        table.add_row(str(row["Exp num"]), row["run"], row["dataset"], status, str(row["Epoch"]), *figures)
+        table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, str(row["Epoch"]), *figures)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
@@ -219,7 +220,7 @@ def browse(
         session = launch(dataset, port)
         views = Table("shows", "saved view", box=None)
         for row in table(dataset).to_dict("records"):
-            views.add_row(str(row["shows"]), row["saved view"])
+            views.add_row(escape(str(row["shows"])), escape(row["saved view"]))
         Console(width=None if sys.stdout.isatty() else 160).print(views)
         print(f"Dataset {dataset.name}: choose a saved view at the upper left of the App. Its description says what it shows.")
         print(directions(session.server_port, port), "Ctrl-C ends it; tags and views are kept.", sep="\n", flush=True)

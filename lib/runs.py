@@ -30,8 +30,6 @@ from lib.claims import LIMIT, Claim, Owner, living_owner
 NOT_IDENTITY = ("device", "devices", "tracker", "checkpoint_minutes")
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
-
-
 WRITABLE = "Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder"
 
 
@@ -60,8 +58,12 @@ class RunBusyError(RunError):
 
 
 def outputs_root() -> Path:
-    """The folder of everything that is made: `$WORKBOOK_OUTPUTS`, or `outputs/` beside `lib/`."""
-    return Path(os.environ.get("WORKBOOK_OUTPUTS") or Path(__file__).resolve().parents[1] / "outputs")
+    """The folder of everything that is made: `$WORKBOOK_OUTPUTS`, or `outputs/` beside `lib/`. Raises RunError for an address."""
+    asked = os.environ.get("WORKBOOK_OUTPUTS", "")
+    if "://" in asked:
+        raise RunError(f"WORKBOOK_OUTPUTS={asked}: runs are written to a folder, not to an address. Give a folder of this machine, or one "
+                       "that every machine sees (NFS, Lustre)")
+    return Path(asked or Path(__file__).resolve().parents[1] / "outputs").absolute()
 
 
 def runs_root() -> Path:
@@ -129,7 +131,10 @@ class Run:
         try:
             owner = claim.take()
         except OSError as error:
-            raise RunError(f"cannot claim {self.folder}: {error.strerror}. {WRITABLE}") from error
+            without_links = error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS) and os.access(self.folder, os.W_OK)
+            advice = ("This disk seems to know no hard links, by which a run is claimed (a mounted bucket, exFAT): set WORKBOOK_OUTPUTS "
+                      "to a folder on a local disk, NFS or Lustre" if without_links else WRITABLE)
+            raise RunError(f"cannot claim {self.folder}: {error.strerror}. {advice}") from error
         if owner:
             raise RunBusyError(f"{self.folder} is being trained by {owner}: wait for it or stop it. Should that machine be gone, "
                                f"the run is free {LIMIT:.0f} s after its last sign of life")

@@ -21,7 +21,7 @@ INTERRUPTED = 130
 
 
 def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, on: str, address: str, dry_run: bool) -> int:
-    """Plan, check, train, sum up. Returns the exit code: 0, 1 when a run failed, 130 when interrupted."""
+    """Plan, check, train, sum up. Returns the exit code: 0, 1 when a run failed or was stopped from outside, 130 when interrupted."""
     options = {name: split(name, value) for name, value in given.items()}
     if not file and not options:
         raise SweepError("which runs? Give a file (sweeps/demo.yaml) or values (--backbone resnet50,swin_t --seed 0,1,2)")
@@ -41,7 +41,7 @@ def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, 
         with closing(carry_out(plan, jobs)) as steps, Screen(plan, pace, jobs.slots, console) as screen:
             for _ in steps:
                 screen.update()
-        code = 1 if any(entry.state == "failed" for entry in plan) else 0
+        code = 0 if all(entry.state == "done" for entry in plan) else 1
     except KeyboardInterrupt:
         code = INTERRUPTED
     finally:

@@ -152,9 +152,11 @@ def _check(parameters: Parameters) -> Known | str:
 
     from lib.training.environment import hardware
     from lib.training.job import prepare
+    from lib.training.trackers import check_tracker
 
     try:
         job = prepare(parameters)
+        check_tracker(parameters.tracker)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     gpus = torch.cuda.device_count() if job.device.type == "cuda" else 0

@@ -19,7 +19,8 @@ from lib.sweep_jobs import SAVING, check_all, train_one, use_threads
 from lib.training.parameters import Parameters
 
 LOST_NODES = 5  # how often a run is started again when its node or its process is lost
-PASSED_ON = ("TORCH_HOME", "HF_HOME", "HF_HUB_OFFLINE")  # where weights are found; the nodes have the rest of the environment themselves
+# where weights are found and figures are tracked; keys are not passed on: Ray would show them in its lists of tasks
+PASSED_ON = ("TORCH_HOME", "HF_HOME", "HF_HUB_OFFLINE", "WANDB_PROJECT", "WANDB_BASE_URL", "MLFLOW_EXPERIMENT_NAME")
 NEEDED = "--on ray needs Ray, the extra `cluster`: `make setup` brings it, or `uv pip install -e '.[cluster]'`"
 
 
@@ -27,9 +28,6 @@ class RayJobs:
     """So many runs at once; without a number one a GPU, or one a node where there are none. Each asks for its share of its node."""
 
     def __init__(self, slots: int | None, address: str = "", cpu_only: bool = False) -> None:
-        if "://" in os.environ.get("WORKBOOK_OUTPUTS", ""):
-            raise SweepError(f"WORKBOOK_OUTPUTS={os.environ['WORKBOOK_OUTPUTS']}: runs are written to a folder that every node sees, such "
-                             "as an NFS or Lustre folder, not to an address. Mount it (s3fs, gcsfuse) and give the folder")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -37,7 +35,7 @@ class RayJobs:
             raise SweepError(NEEDED) from None
         self.ray, self.asked_slots, self.cpu_only = ray, slots, cpu_only
         self.running: dict[Any, Entry] = {}
-        variables = {"WORKBOOK_OUTPUTS": str(outputs_root().absolute()), "WORKBOOK_DATA": str(data_root())}
+        variables = {"WORKBOOK_OUTPUTS": str(outputs_root()), "WORKBOOK_DATA": str(data_root())}
         variables |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": {"env_vars": variables}}
         _require_reachable(address)

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -129,7 +130,7 @@ def _table(plan: Sequence[Entry], *columns: str) -> Table:
 
 
 def _who(plan: Sequence[Entry], number: int, entry: Entry) -> list[str]:
-    return [str(number), entry.run.name, *([entry.varies] if any(other.varies for other in plan) else [])]
+    return [str(number), escape(entry.run.name), *([escape(entry.varies)] if any(other.varies for other in plan) else [])]
 
 
 def _state(entry: Entry) -> Text:

@@ -30,7 +30,6 @@ from lib.data.catalog import find_dataset  # noqa: E402
 from lib.data.coco import check_dataset, require_sound  # noqa: E402
 from lib.diagnosis.kept import diagnosis_of  # noqa: E402
 from lib.models.backbones import BACKBONES  # noqa: E402
-from lib.models.config import build_model  # noqa: E402
 from lib.models.weights import Hub, find_weights  # noqa: E402
 from lib.notebook import refuse_unknown  # noqa: E402
 from lib.runs import Run, finished_run, list_runs, open_run  # noqa: E402
@@ -50,8 +49,8 @@ REFUSED = "refused; nothing is changed"
 HEAD = """# Bad input, and what the workbook says to it
 
 Made by `python -m tests.bad_inputs`, which really does each of these things; `tests/test_bad_inputs.py` does it again and compares.
-Paths are shortened, `RUN` is a run's name. "Stops before training" leaves data and outputs as they were; a note is printed and the run
-goes on; "handled" needs nothing from you.
+Paths are shortened, `RUN` is a run's name. "Stops before training" leaves data and outputs as they were (but for a tracker, which stops
+a run that has its folder already); a note is printed by `workbook check` and stops nothing; "handled" needs nothing from you.
 """
 SAFETY = """
 ## Safety
@@ -209,9 +208,9 @@ class Harmful:
 
 
 def _weights(wrong: str, says: str, write: Callable[[Path], Any], parameter: str = "pretrained") -> Case:
-    """The file is given as `parameter`, and the model built as a training builds it."""
+    """The file is given as `parameter`."""
     def ask(place: Place) -> None:
-        build_model(prepare(check_parameters({**PETS, parameter: str(place.root / "file.pth")})).config)
+        prepare(check_parameters({**PETS, parameter: str(place.root / "file.pth")}))
 
     return Case("Weights", wrong, ask, says, arrange=lambda place: write(place.root / "file.pth"))
 

@@ -62,7 +62,7 @@ def write_run(
         "hardware": {"device": "cpu", "cpu": "Xeon", "cores": 2, "memory_gb": 8.0, "gpu": None}, "data": data,
         "model": {"roi_head": "StandardRoIHead" if "rcnn" in detector else None,
                   "parameters_m": PARAMETERS_M.get(backbone, 30.0), "weights": "ImageNet"},
-        "optimizer": optimizer, "schedule": "step [8, 11]", "warnings": [],
+        "settings": {"precision": "fp32"}, "optimizer": optimizer, "schedule": "step [8, 11]", "warnings": [],
     }
     if status == "done":
         best = max((line for line in vals if line["bbox_mAP"] is not None), key=lambda line: line["bbox_mAP"])

@@ -107,6 +107,21 @@ def test_a_piece_that_is_no_assignment_is_refused(text):
         parse_overrides(text)
 
 
+@pytest.mark.parametrize(("text", "said"), [
+    ("runner={'max_epochs':3}", "use the parameter epochs"), ("runner.max_epochs=3", "use the parameter epochs"),
+    ("classes=['a']", "use the parameter dataset"), ("custom_imports.imports=['os']", "the workbook's own modules alone"),
+    ("optimizer.lr=1 optimizer.lr=2", "optimizer.lr is given twice"),
+])
+def test_what_is_not_an_overrides_affair_is_refused(text, said):
+    with pytest.raises(ValueError, match=said):
+        parse_overrides(text)
+
+
+def test_a_timm_model_of_one_image_size_is_refused(config_of):
+    with pytest.raises(ValueError, match="backbone timm/swin_tiny_patch4_window7_224 does not take images of every size"):
+        config_of(backbone="timm/swin_tiny_patch4_window7_224")
+
+
 def test_overrides_reach_dicts_lists_and_new_keys(config_of):
     wanted = {"optimizer.lr": 0.5, "data.train.pipeline.3.flip_ratio": 0.0, "model.test_cfg.rcnn.max_per_img": 7,
               "model.rpn_head.anchor_generator.scales": [4], "optimizer.nesterov": True}
@@ -122,6 +137,9 @@ def test_overrides_reach_dicts_lists_and_new_keys(config_of):
     ("key", "said"),
     [("optimiser.lr", "unknown key 'optimiser'. Known at this level: model, data, optimizer"), ("lr", "unknown key. Known"),
      ("model.rpn.anchors.scales", "unknown key 'rpn'. Known at this level: type"),
+     ("optimizer_config.grad_clp", "unknown key 'grad_clp'. Known at this level: grad_clip"),
+     ("data.workers_per_gpu", "unknown key 'workers_per_gpu'"), ("model.test_cfg.rcnn.score_th", "unknown key 'score_th'"),
+     ("model.train_cfg.rcnn.sampler.nun", "unknown key 'nun'. Known at this level: type, num"),
      ("data.train.pipeline.99.x", "'99' is not an index below 8"), ("optimizer.lr.x", "nothing below '0.002'")],
 )
 def test_an_override_that_hits_nothing_is_refused(config_of, key, said):

@@ -52,11 +52,12 @@ def test_every_line_of_the_list_is_one_exact_version():
 
 @pytest.mark.parametrize("environment", PLATFORMS, ids=lambda e: f"{e['sys_platform']}-{e['python_version']}")
 def test_what_pyproject_asks_for_is_pinned_to_the_same_version(environment):
-    asked = [Requirement(text) for text in PROJECT["dependencies"]]
+    extras = [text for extra in PROJECT["optional-dependencies"].values() for text in extra]
+    asked = [Requirement(text) for text in [*PROJECT["dependencies"], *extras]]
     wanted = [need for need in asked if need.marker is None or need.marker.evaluate(environment)]
     found = pinned(environment)
     wrong = [str(need) for need in wanted if str(need.specifier) != f"=={found.get(canonicalize_name(need.name))}"]
-    assert wrong == [], "compile requirements.txt again: uv pip compile --universal pyproject.toml -o requirements.txt"
+    assert wrong == [], "compile requirements.txt again: uv pip compile --universal --all-extras pyproject.toml -o requirements.txt"
 
 
 def test_the_list_serves_every_python_of_the_project():

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 from mmdet.datasets import build_dataset
@@ -9,12 +15,14 @@ from scenes import make_dataset
 from test_train import SMALL
 
 from lib.runs import read_log
-from lib.training.checkpoints import load_trained
+from lib.training.checkpoints import load_trained, read_checkpoint
 from lib.training.group import Group
 from lib.training.job import prepare
 from lib.training.parameters import ParameterError, check_parameters
 from lib.training.train import train
 from lib.training.validation import validate
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +79,35 @@ def test_every_image_of_a_batch_is_one_devices():
 def test_impossible_devices_are_refused(asked, said):
     with pytest.raises(ParameterError, match=said):
         prepare(check_parameters({"dataset": "tree_crowns", "backbone": "resnet18", "recipe": "seed", "pretrained": "none", **asked}))
+
+
+def test_stopped_and_killed_it_goes_on(tmp_path, monkeypatch):
+    """SIGTERM to the caller saves and leaves; kill -9 of the caller makes the processes save and leave too."""
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "outputs"))
+    make_dataset(tmp_path / "data", "scenes", train_images=9, val_images=3)
+    asked = {**SMALL, "batch_size": 4, "devices": 2, "epochs": 60}
+    words = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    run, reached = prepare(check_parameters(asked)).run, 0
+    for sign, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        said = tmp_path / f"{code}.log"
+        with open(said, "w") as log, subprocess.Popen(
+            [sys.executable, "-m", "lib.cli", "run", *words], cwd=ROOT, stdout=log, stderr=log
+        ) as process:
+            wait_for(lambda more=reached: run.busy and len(run.log()) > more, process)
+            process.send_signal(sign)
+            assert process.wait(120) == code, said.read_text()
+        wait_for(lambda: not run.busy)
+        step = read_checkpoint(run.last_checkpoint)["step"]
+        assert run.status == "running" and step >= run.log().step.max() > 0, said.read_text()
+        reached = len(run.log())
+    assert "going on after step" in said.read_text()
+
+
+def wait_for(condition, process=None):
+    for _ in range(1200):
+        if condition():
+            return
+        assert process is None or process.poll() is None, "it ended by itself"
+        time.sleep(0.1)
+    raise AssertionError("two minutes have passed")

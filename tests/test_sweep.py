@@ -28,7 +28,7 @@ from test_train import NARROW
 
 from lib.cli import sweep
 from lib.data.catalog import find_dataset
-from lib.runs import Run, RunBusyError, create_run, list_runs, outputs_root, read_log
+from lib.runs import Run, RunBusyError, RunError, create_run, list_runs, outputs_root, read_log
 from lib.sweep import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
 from lib.sweep_command import run_sweep, split
 from lib.sweep_jobs import LocalJobs
@@ -188,6 +188,23 @@ def test_ctrl_c_saves_leaves_and_the_same_call_goes_on(capfd: pytest.CaptureFixt
     assert steps(run) == list(range(2, 62, 2)) and "going on after step" in (run.folder / "train.log").read_text()
 
 
+def test_a_run_that_is_stopped_from_outside_is_not_a_success(capfd: pytest.CaptureFixture) -> None:
+    run = make_plan([{**TINY, "epochs": 31}])[0].run
+
+    def stop() -> None:
+        os.kill(wait_for(lambda: run.busy if (run.folder / "log.jsonl").exists() else None).pid, signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    assert run_sweep(None, words(epochs=31), 1, "local", "", False) == 1
+    assert state_of(run) == "to resume" and "1 run: 1 stopped." in capfd.readouterr().out
+
+
+def test_a_tracker_without_its_server_stops_a_sweep_before_its_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(SweepError, match="1 of 1 runs cannot start; nothing was started:.*no server at http://127.0.0.1:9"):
+        run_sweep(None, words(tracker="mlflow"), 1, "local", "", False)
+
+
 def test_two_sweeps_at_once_train_each_run_once() -> None:
     call = [sys.executable, "-m", "lib.cli", "sweep", *(word for name, value in words(seed="0,1,2,3,4,5").items()
                                                        for word in (f"--{name.replace('_', '-')}", value))]
@@ -281,8 +298,9 @@ def test_without_ray_and_with_an_address_for_the_outputs_it_says_so(monkeypatch:
     with pytest.raises(SweepError, match="the extra `cluster`: `make setup` brings it"):
         run_sweep(None, words(), None, "ray", "", True)
     monkeypatch.setenv("WORKBOOK_OUTPUTS", "s3://bucket/outputs")
-    with pytest.raises(SweepError, match="a folder that every node sees.*not to an address"):
-        run_sweep(None, words(), None, "ray", "", True)
+    for on in ("ray", "local"):
+        with pytest.raises(RunError, match="runs are written to a folder, not to an address.*every machine sees"):
+            run_sweep(None, words(), None, on, "", True)
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------------------

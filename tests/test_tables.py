@@ -176,6 +176,7 @@ def test_nothing_differs_between_two_backbones_of_one_recipe(root):
     ({"parameters": {"pretrained": False}}, "The pretraining differs: yes (Exp 1), no (Exp 2)."),
     ({"parameters": {"epochs": 24}}, "The epochs differ: 2 (Exp 1), 24 (Exp 2)."),
     ({"parameters": {"recipe": "seed"}}, "The recipe differs: official (Exp 1), seed (Exp 2)."),
+    ({"record": {"settings": {"precision": "bf16"}}}, "The precision differs: fp32 (Exp 1), bf16 (Exp 2)."),
     ({"parameters": {"seed": 1}}, "The seed differs: 0 (Exp 1), 1 (Exp 2)."),
     ({"parameters": {"load_from": "a.pth"}}, "The start weights differ: none (Exp 1), a.pth (Exp 2)."),
     ({"parameters": {"overrides": {"a.b": 3}}}, "The overrides differ: none (Exp 1), {a.b: 3} (Exp 2)."),

@@ -120,6 +120,14 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(data: Dataset) -> None:
     assert asked.run.status == "failed" and "not finite at step" in asked.run.record["error"]
 
 
+def test_a_training_that_diverges_in_its_last_step_is_not_done(data: Dataset) -> None:
+    asked = job(overrides=f"{NARROW} optimizer.lr=1e9 optimizer_config.grad_clip=None lr_config.warmup=None", epochs=1, batch_size=6)
+    assert asked.steps_an_epoch == 1
+    with pytest.raises(TrainingError, match=r"the val loss is not finite after step 1 .*lr 1e\+09.*checkpoint: none yet"):
+        train(asked)
+    assert asked.run.status == "failed" and not asked.run.best_checkpoint.exists()
+
+
 def test_what_cannot_be_done_is_refused_before_training(data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     with pytest.raises(ParameterError, match="batch_size=7: scenes has 6 training images.*Allowed: 1 to 6"):
@@ -132,6 +140,12 @@ def test_what_cannot_be_done_is_refused_before_training(data: Dataset, monkeypat
         job(load_from="/nowhere.pth")
     with pytest.raises(ParameterError, match="override optimiser.lr: unknown key"):
         job(overrides="optimiser.lr=1")
+    with pytest.raises(ParameterError, match="overrides: no detector can be built and trained with them .*clip_grad_norm_"):
+        job(overrides="optimizer_config.grad_clip=5")
+    (tmp_path / "given.pth").write_bytes(b"no weights")
+    for parameter in ("pretrained", "load_from"):
+        with pytest.raises(WeightsError, match="given.pth cannot be read as weights"):
+            job(**{parameter: str(tmp_path / "given.pth")})
     assert not outputs_root().exists()
 
 

@@ -2,10 +2,12 @@
 
 import hashlib
 import http.server
+import re
 import threading
 import time
 
 import pytest
+import timm
 import torch
 
 from lib.models import weights
@@ -127,6 +129,27 @@ def test_the_hub_out_of_reach_stops_the_run(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError, match="mobilenetv3_large_100 are not in the local cache and timm/.*pretrained=none"):
         find_weights("imagenet", Hub("mobilenetv3_large_100"))
+
+
+def test_a_damaged_file_of_the_hub_is_noticed(monkeypatch, tmp_path):
+    blob = tmp_path / SHA256  # the hub's cache: a link to a file that is named by its sha256
+    blob.write_bytes(CONTENT)
+    (tmp_path / "model.safetensors").symlink_to(blob)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: str(tmp_path / "model.safetensors"))
+    assert Hub("mobilenetv3_large_100").fetch().read_bytes() == CONTENT
+    blob.write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match="model.safetensors is damaged"):
+        Hub("mobilenetv3_large_100").fetch()
+
+
+def test_an_address_of_timm_has_its_checksum_in_its_name(monkeypatch, cache):
+    name = next(name for name in timm.list_models(pretrained=True) if re.search(
+        r"-[0-9a-f]{8}\.pth$", timm.models.get_pretrained_cfg(name).url or "") and not timm.models.get_pretrained_cfg(name).hf_hub_id)
+    path = cache / str(timm.models.get_pretrained_cfg(name).url).rpartition("/")[2]
+    cache.mkdir(parents=True)
+    path.write_bytes(b"another file")
+    with pytest.raises(WeightsError, match=f"{path.name} is damaged"):
+        Hub(name).fetch()
 
 
 def test_a_model_that_timm_has_no_weights_for_says_so():

@@ -9,8 +9,11 @@ not half a minute. One difference is wanted: pycocotools counts a truth of annot
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,7 @@ def evaluate(truth: dict[str, Any] | Path, detections: Sequence[dict[str, Any]])
     names = {category["id"]: category["name"] for category in boxes_truth["categories"]}
     classes = [(index, names[id_], id_) for index, id_ in enumerate(engine.params.cat_ids)]
     truths = [a for a in boxes_truth["annotations"] if not a["iscrowd"]]
+    of_class = Counter(truth["category_id"] for truth in truths)
     return Evaluation(
         metrics={
             "bbox_mAP": _mean(precision[..., 0]),
@@ -62,7 +66,7 @@ def evaluate(truth: dict[str, Any] | Path, detections: Sequence[dict[str, Any]])
             name: {
                 "bbox_mAP": _mean(precision[:, :, index, 0]),
                 "bbox_mAP_50": _mean(precision[0, :, index, 0]),
-                "truths": sum(a["category_id"] == id_ for a in truths),
+                "truths": of_class[id_],
             }
             for index, name, id_ in classes
         },
@@ -106,13 +110,15 @@ def require_known(truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -
     for key, table in (("image_id", "images"), ("category_id", "categories")):
         known = {entry["id"] for entry in truth[table]}
         for who, entries in (("annotations", truth["annotations"]), ("detections", detections)):
-            unknown = sorted({entry[key] for entry in entries} - known)
+            unknown = sorted(set(map(itemgetter(key), entries)) - known)
             if unknown:
                 listed = _some(sorted(known))
                 raise ValueError(f"{who} name {key} {_some(unknown)}, but the truth's `{table}` list {listed}")
-    numbers = np.array([[*d["bbox"], d["score"]] for d in detections], dtype=float).reshape(-1, 5)
-    if not np.isfinite(numbers).all():
-        first = detections[int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])]
+    boxes = np.fromiter(chain.from_iterable(map(itemgetter("bbox"), detections)), float).reshape(-1, 4)
+    scores = np.fromiter(map(itemgetter("score"), detections), float)
+    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    if not finite.all():
+        first = detections[int(np.flatnonzero(~finite)[0])]
         raise ValueError(f"box and score must be finite numbers, but there is {first}: has the training diverged?")
 
 

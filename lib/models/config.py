@@ -86,8 +86,16 @@ def fit_channels(model: ConfigDict) -> None:
     """Measure the backbone's channels on a small image and write them into the neck (DETR has none: into its head)."""
     backbone = build_backbone(copy.deepcopy({**model.backbone, "init_cfg": None}))
     backbone.eval()  # mmdet's backbones return nothing here
-    with torch.no_grad():
-        channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, 128, 128))]
+    try:
+        with torch.no_grad():
+            channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, 128, 128))]
+    except Exception as error:
+        if not isinstance(backbone, TimmBackbone):
+            raise
+        raise ValueError(
+            f"backbone timm/{backbone.name} does not take images of every size ({type(error).__name__}: {error}). Choose a convolutional "
+            "one, or a transformer of mmdet (swin_t, pvtv2_b0)"
+        ) from error
     if model.get("neck"):
         model.neck.in_channels = channels
     else:
@@ -120,8 +128,11 @@ def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int
 
 
 def override(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """Apply mmcv-style `a.b.c = value`. Raises ValueError when the place above the last key does not exist, or a number or
-    a yes-or-no would become something else."""
+    """Apply mmcv-style `a.b.c = value`.
+
+    Raises ValueError when the place above the last key does not exist, when a number or a yes-or-no would become something else,
+    and for a new key where nobody would miss a misspelled one: what has a `type` refuses unknown keys when it is built.
+    """
     for key in overrides:
         place: Any = config
         for part in key.split(".")[:-1]:
@@ -129,9 +140,17 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
         last = key.rsplit(".", 1)[-1]
         if "." not in key and last not in config:
             raise ValueError(f"override {key}: unknown key. Known at this level: {', '.join(config.keys())}")
+        if hasattr(place, "keys") and last not in place and "." in key and not _refuses_unknown(place, key):
+            raise ValueError(f"override {key}: unknown key '{last}'. Known at this level: {', '.join(place.keys()) or 'none'}")
         _require_same_kind(key, _step_into(place, last, key, may_be_new=True), overrides[key])
     config.merge_from_dict(copy.deepcopy(dict(overrides)), allow_list_keys=True)
     return config
+
+
+def _refuses_unknown(place: Mapping[str, Any], key: str) -> bool:
+    """Whether whoever reads `place` says no to a key that it does not know; mmdet's samplers take and ignore any."""
+    checked = key.startswith(("lr_config.", "optimizer.")) or key == "optimizer_config.grad_clip"
+    return checked or ("type" in place and ".sampler." not in key)
 
 
 def _require_same_kind(key: str, old: Any, new: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import urllib.parse
 import urllib.request
@@ -75,7 +76,10 @@ class Hub:
     timm_name: str
 
     def fetch(self) -> Path:
-        """The file in the Hugging Face cache (or torch's, for models with a plain address), downloaded when missing."""
+        """The file in the Hugging Face cache (or torch's, for models with a plain address), downloaded when missing.
+
+        Its checksum, which both publish with the file's name, is compared every time.
+        """
         import timm
         from huggingface_hub import hf_hub_download
 
@@ -83,14 +87,18 @@ class Hub:
         if source is None or not (source.hf_hub_id or source.url):
             raise WeightsError(f"timm publishes no weights for {self.timm_name}. {REMEDY}")
         if not source.hf_hub_id:
-            return Url(str(source.url)).fetch()
+            noted = re.search(r"-([0-9a-f]{8,64})\.\w+$", str(source.url))  # torch's custom: the first digits of the sha256 in the name
+            return Url(str(source.url), noted[1] if noted else "").fetch()
         try:
-            return Path(hf_hub_download(source.hf_hub_id, "model.safetensors"))
+            path = Path(hf_hub_download(source.hf_hub_id, "model.safetensors"))
         except Exception as error:  # the hub raises many kinds; each means the same for the user
             raise WeightsError(
                 f"the weights of {self.timm_name} are not in the local cache and {source.hf_hub_id} cannot be reached "
                 f"({type(error).__name__}). {REMEDY}"
             ) from error
+        blob = path.resolve().name  # the hub keeps a large file under its sha256
+        verify_checksum(path, blob if re.fullmatch(r"[0-9a-f]{64}", blob) else "")
+        return path
 
 
 Source = Url | Package | Hub

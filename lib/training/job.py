@@ -10,12 +10,13 @@ import torch
 from mmcv import Config
 from mmcv.runner import build_optimizer
 from mmdet.datasets import build_dataset
+from torch import nn
 
 import lib.data.mmdet_dataset  # noqa: F401  registers the dataset type that the config names
 from lib.data.catalog import Dataset, find_dataset
 from lib.data.coco import require_sound
 from lib.models.backbones import find_backbone
-from lib.models.config import build_config, build_untrained, data_config
+from lib.models.config import build_config, build_model, build_untrained, data_config
 from lib.models.detectors import find_detector, step_budget_warning
 from lib.models.overrides import parse_overrides
 from lib.models.recipes import Setting, find_recipe
@@ -85,6 +86,8 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
             require_buildable(config)
     except ValueError as error:
         raise ParameterError(str(error)) from error
+    if parameters.load_from or parameters.pretrained not in ("imagenet", "none"):
+        build_model(config)  # the user's own files: are they this model's?
     total = steps * parameters.epochs
     warnings = (
         step_budget_warning(detector, total, parameters.batch_size, parameters.load_from),
@@ -95,10 +98,13 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
 
 
 def require_buildable(config: Config) -> None:
-    """Build the detector and its optimizer and send a small image through. Raises ValueError when an override forbids it."""
+    """Build the data sets, the detector and its optimizer and send a small image through. Raises ValueError when an override forbids it."""
     try:
+        for split in ("train", "val"):
+            build_dataset(copy.deepcopy(config.data[split]))
         model = build_untrained(config).eval()
         build_optimizer(model, config.optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), **(config.optimizer_config.get("grad_clip") or {"max_norm": 1}))
         with torch.no_grad():
             model.forward_dummy(torch.zeros(1, 3, 128, 128))
     except Exception as error:  # mmdet and torch raise many kinds; each means the same for the user

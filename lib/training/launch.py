@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +35,12 @@ def train_together(job: Job) -> Run:
         return run
     with run.claim():  # asked here, where the answer is an exception and not the end of a process
         pass
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, len(os.sched_getaffinity(0)) // count)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count),
                "-m", "lib.training.launch", job.parameters.model_dump_json(), str(job.root)]
     with StopSignals() as signals, subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        cwd=Path(__file__).resolve().parents[2], env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        stdin=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     ) as process:
         assert process.stdout is not None
         try:
@@ -63,6 +64,7 @@ def main(parameters: str, root: str) -> None:
     """One of the processes: torchrun says which in the environment."""
     from lib.training.train import train  # which starts this module
 
+    threading.Thread(target=_leave_with_the_caller, daemon=True).start()
     group = Group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     job = prepare(check_parameters(json.loads(parameters)), Path(root))
     if not group.chief:
@@ -78,6 +80,15 @@ def main(parameters: str, root: str) -> None:
         sys.exit(getattr(stop, "code", 130))
     finally:
         distributed.destroy_process_group()
+
+
+def _leave_with_the_caller() -> None:
+    """When `train_together` is killed, the pipe of stdin ends: save and leave as if asked to, and print to nobody."""
+    while os.read(0, 1):
+        pass
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nobody, 1), os.dup2(nobody, 2)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ So a run that was broken off sees the same batches as one that was not, with any
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -51,7 +50,7 @@ def batches(
         SeededItems(dataset, seed),
         batch_sampler=[group.share(batch) for batch in epoch_order(len(dataset), batch_size, seed, epoch)[start:]],
         collate_fn=as_batch,
-        num_workers=min(8, os.cpu_count() or 1) if gpu else 0,
+        num_workers=min(8, torch.get_num_threads()) if gpu else 0,  # several runs at once have their share of the cores
         prefetch_factor=4 if gpu else None,
         pin_memory=gpu,
         worker_init_fn=ignore_signals,

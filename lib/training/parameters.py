@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +77,7 @@ class Parameters(BaseModel):
     @field_validator("device")
     @classmethod
     def _device(cls, value: str) -> str:
-        if value not in ("auto", "cpu", "cuda") and not value.removeprefix("cuda:").isdigit():
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
             raise ValueError(f"unknown device '{value}'. Known: auto, cpu, cuda, cuda:<number>")
         return value
 

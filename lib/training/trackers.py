@@ -93,6 +93,17 @@ class _TensorBoard(Tracker):
 _WANDB_ELSE = "use tracker=wandb-offline"
 
 
+def _require_key() -> None:
+    import wandb
+
+    if not wandb.login(prompt=False, verify=True):
+        raise TrackerError(f"tracker=wandb: no key of W&B is known. Set WANDB_API_KEY, or {_WANDB_ELSE}")
+
+
+def _wandb_words(error: Exception) -> TrackerError:
+    return TrackerError(f"tracker=wandb: {error}. Check the network and WANDB_API_KEY, or {_WANDB_ELSE}")
+
+
 class _Wandb(Tracker):
     def __init__(self, run_name: str, config: dict[str, Any], root: Path, online: bool) -> None:
         super().__init__()
@@ -101,8 +112,8 @@ class _Wandb(Tracker):
         root.mkdir(parents=True, exist_ok=True)  # W&B would go to the system's temporary folder without a word
         try:
             # Asked before init(), which would prompt for a key wherever it sees a terminal or a notebook.
-            if online and not wandb.login(prompt=False, verify=True):
-                raise TrackerError(f"tracker=wandb: no key of W&B is known. Set WANDB_API_KEY, or {_WANDB_ELSE}")
+            if online:
+                _require_key()
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT), id=run_name, name=run_name, resume="allow",
                 config=config, dir=str(root), mode="online" if online else "offline", reinit="finish_previous",
@@ -115,7 +126,7 @@ class _Wandb(Tracker):
         except BaseException as error:
             wandb.teardown()
             if isinstance(error, wandb.Error):
-                raise TrackerError(f"tracker=wandb: {error}. Check the network and WANDB_API_KEY, or {_WANDB_ELSE}") from error
+                raise _wandb_words(error) from error
             raise
 
     def _write(self, step: int, values: dict[str, float]) -> None:
@@ -212,6 +223,19 @@ _OPENERS: dict[str, Callable[[str, dict[str, Any], Path], Tracker]] = {
     "mlflow": _Mlflow,
 }
 TRACKERS = tuple(_OPENERS)
+
+
+def check_tracker(kind: str) -> None:
+    """Raises TrackerError when this kind could not be opened now (no key, no network), without opening it."""
+    if kind == "wandb":
+        import wandb
+
+        try:
+            _require_key()
+        except wandb.Error as error:
+            raise _wandb_words(error) from error
+    if kind == "mlflow":
+        _require_reachable(os.environ.get("MLFLOW_TRACKING_URI", ""))
 
 
 def open_tracker(kind: str, run_name: str, folder: Path, parameters: Mapping[str, Any], log_dir_root: Path) -> Tracker:

@@ -182,20 +182,23 @@ class Training:
 
     def _train_step(self, batch: dict[str, Any], lr: float) -> dict[str, float]:
         loss, log_vars = self.model._parse_losses(self.forward_train(**batch))
-        if not math.isfinite(log_vars["loss"]):
-            parts = ", ".join(f"{key} {value:.3g}" for key, value in log_vars.items())
-            kept = self.run.last_checkpoint if self.run.last_checkpoint.exists() else "none yet"
-            raise TrainingError(
-                f"the loss is not finite at step {self.step + 1} (epoch {self.epoch + 1}, lr {lr:.3g}): {parts}. Last good "
-                f"checkpoint: {kept}. Lower the lr (overrides='optimizer.lr={lr / 10:.2g}'), or clip gradients "
-                "(overrides='optimizer_config.grad_clip={\"max_norm\":10}')"
-            )
+        self._require_finite(log_vars, f"the loss is not finite at step {self.step + 1}", lr)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if clip := self.config.optimizer_config.get("grad_clip"):
             nn.utils.clip_grad_norm_(self.model.parameters(), **clip)
         self.optimizer.step()
         return dict(log_vars)
+
+    def _require_finite(self, losses: Mapping[str, float], what: str, lr: float) -> None:
+        if all(map(math.isfinite, losses.values())):
+            return
+        parts = ", ".join(f"{key} {value:.3g}" for key, value in losses.items())
+        kept = self.run.last_checkpoint if self.run.last_checkpoint.exists() else "none yet"
+        raise TrainingError(
+            f"{what} (epoch {self.epoch + 1}, lr {lr:.3g}): {parts}. Last good checkpoint: {kept}. Lower the lr "
+            f"(overrides='optimizer.lr={lr / 10:.2g}'), or clip gradients (overrides='optimizer_config.grad_clip={{\"max_norm\":10}}')"
+        )
 
     def _validate(self) -> None:
         """Detections, metrics and losses of the val images, logged once at this epoch's step; then the checkpoints.
@@ -207,9 +210,12 @@ class Training:
             with self.signals.at_once():
                 label = f"validating epoch {epoch}"
                 detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label, self.group)
+                self._require_finite(losses, f"the val loss is not finite after step {self.step}", self.figures["lr"])
                 found = evaluate(self.job.dataset.val_json, detections)
-        except Stopped:
-            self._save(before)
+        except (Stopped, RuntimeError) as error:  # where several train together, one that has left breaks the others' connections
+            if isinstance(error, Stopped) or self.signals.signum:
+                self._save(before)
+                self.signals.check()
             raise
         seconds = time.monotonic() - started
         self.seconds["val"] += seconds

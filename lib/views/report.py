@@ -16,6 +16,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 def execute_notebook(name: str, output: Path, parameters: Mapping[str, Any]) -> Path:
     """Run `notebooks/<name>.ipynb` with these parameters, write it to `output` (.ipynb) and its HTML beside; returns the HTML.
 
+    Paths in the parameters mean what they mean to the caller: the notebook runs in the caller's folder.
     Raises RunError with the words of the cell that failed, and where the notebook written so far is.
     """
     import papermill
@@ -24,7 +25,7 @@ def execute_notebook(name: str, output: Path, parameters: Mapping[str, Any]) -> 
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            NOTEBOOKS / f"{name}.ipynb", output, parameters=dict(parameters), cwd=NOTEBOOKS.parent, progress_bar=False, log_output=False
+            NOTEBOOKS / f"{name}.ipynb", output, parameters=dict(parameters), cwd=Path.cwd(), progress_bar=False, log_output=False
         )
     except PapermillExecutionError as error:
         raise RunError(f"{error.evalue}\nThe notebook so far: {output}") from error

@@ -50,7 +50,7 @@ ASPECTS = {
     "optimizer settings": "optimizer.other", "lr schedule": "schedule", "epochs": "parameters.epochs",
     "batch size": "parameters.batch_size", "image size": "parameters.image_size",
     "pretraining": "parameters.pretrained", "start weights": "parameters.load_from",
-    "overrides": "parameters.overrides", "seed": "parameters.seed",
+    "overrides": "parameters.overrides", "precision": "settings.precision", "seed": "parameters.seed",
 }
 _ABSENT = object()
 
