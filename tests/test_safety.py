@@ -204,12 +204,11 @@ def pages(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
         executed("1_data", root / "1_data.ipynb", dataset=DATASET, image_size=128)
         executed("5_compare", root / "5_compare.ipynb")
         executed("2_train", root / "2_train.ipynb", **ASKED)
-        executed("3_diagnose", root / "3_diagnose.ipynb", run=str(other))
     return root
 
 
 def test_no_name_becomes_a_part_of_a_page(pages: Path) -> None:
-    for name in ("1_data", "2_train", "3_diagnose", "5_compare"):
+    for name in ("1_data", "2_train", "5_compare"):
         page = (pages / f"{name}.html").read_text()
         tags = Tags()
         tags.feed(page)

@@ -201,7 +201,7 @@ def test_a_run_that_is_stopped_from_outside_is_not_a_success(capfd: pytest.Captu
 
 def test_a_tracker_without_its_server_stops_a_sweep_before_its_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(SweepError, match="1 of 1 runs cannot start; nothing was started:.*no server at http://127.0.0.1:9"):
+    with pytest.raises(SweepError, match=r"(?s)1 of 1 runs cannot start; nothing was started:.*no server at http://127.0.0.1:9"):
         run_sweep(None, words(tracker="mlflow"), 1, "local", "", False)
 
 
