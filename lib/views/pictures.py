@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import mmcv
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -56,9 +57,9 @@ def photo(ax: Axes, path: Path) -> None:
 
 def draw_boxes(ax: Axes, boxes_xywh: Iterable[list[float]], style: dict[str, Any]) -> None:
     """Outline boxes (x, y, width, height in pixels) over a dark rim, so that they show on light and dark ground."""
-    for x, y, width, height in boxes_xywh:
-        ax.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor="black", linewidth=style["linewidth"] + 1.4, alpha=0.6))
-        ax.add_patch(Rectangle((x, y), width, height, fill=False, **style))
+    outlines = [Rectangle((x, y), width, height) for x, y, width, height in boxes_xywh]
+    for look in ({"edgecolor": "black", "linewidth": style["linewidth"] + 1.4, "alpha": 0.6}, style):
+        ax.add_collection(PatchCollection(outlines, facecolor="none", **look), autolim=False)
 
 
 def _by_image(entries: Iterable[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
