@@ -93,7 +93,7 @@ DEMO := outputs/demo
 DEMO_SETTING := -p recipe finetune -p epochs 12 -p image_size 320 -p overrides "model.neck.out_channels=128 \
   model.rpn_head.in_channels=128 model.rpn_head.feat_channels=128 model.roi_head.bbox_roi_extractor.out_channels=128 \
   model.roi_head.bbox_head.in_channels=128 model.train_cfg.rcnn.sampler.num=128 model.test_cfg.rpn.max_per_img=300"
-demo: setup  ## train two backbones on real photos, compare them and say why they miss (8 minutes on 2 cores)
+demo: setup  ## train two backbones on real photos, compare them and say why they miss (4 minutes on 2 cores with bf16, 8 without)
 	@mkdir -p $(DEMO)
 	train() {  # both at once, each on half the cores: a single small training leaves cores idle
 	  OMP_NUM_THREADS=$$(( ($$(nproc) + 1) / 2 )) '$(BIN)/papermill' --no-progress-bar --log-output notebooks/2_train.ipynb \
@@ -129,7 +129,7 @@ lint: setup  ## ruff and mypy
 	'$(BIN)/ruff' check
 	'$(BIN)/mypy'
 
-bench: setup  ## the workbook against stock mmdet, row by row (25 minutes on 2 cores; ARGS=P1 for one row)
+bench: setup  ## the workbook against stock mmdet, row by row (18 minutes on 2 cores; ARGS=P1 for one row)
 	'$(BIN)/python' -m bench $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks, on this machine alone (127.0.0.1)

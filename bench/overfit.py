@@ -3,7 +3,8 @@
     python -m bench.overfit [faster_rcnn vfnet detr]
 
 A detector whose losses, targets or test pipeline do not fit together stays far below; this is how one notices. Every step sees the
-same batch of all eight. Measured every 50 steps, and over when .9 is reached: some ten minutes a detector on 2 cores.
+same batch of all eight. Measured every 50 steps, and over when .9 is reached: after 50 steps of Faster R-CNN (.909), 200 of VFNet (.940)
+and 850 of DETR (.909), five to twenty minutes a detector on one core.
 """
 
 from __future__ import annotations
