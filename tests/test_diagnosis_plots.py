@@ -75,8 +75,8 @@ def test_missed_objects_show_every_stage_with_truth_and_candidate(tmp_path: Path
     titles = [ax.get_title(loc="left") + ax.get_title() for ax in figure.axes if ax.has_data()]
     assert sum("proposals: RPN NMS" in title for title in titles) == 3 and sum("box: IoU 0.40" in title for title in titles) == 1
     last = next(ax for ax in figure.axes if "box:" in ax.get_title(loc="left") + ax.get_title())
-    dashed = [patch for patch in last.patches if patch.get_linestyle() == "--"]
-    assert [patch.get_xy() for patch in dashed] == [(33.0, 44.0)] and "4 of 10 missed small" in figure.get_suptitle()
+    dashed = [path for boxes in last.collections if boxes.get_linestyle()[0][1] for path in boxes.get_paths()]
+    assert [path.get_extents().bounds for path in dashed] == [(33.0, 44.0, 20.0, 20.0)] and "4 of 10 missed small" in figure.get_suptitle()
     empty = diagnosis_pictures.missed_objects(kept(tmp_path, lost("detected", 1)))
     assert words(empty.axes[0]) == ["no small objects are missed"]
 
