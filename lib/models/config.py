@@ -149,8 +149,7 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 def _refuses_unknown(place: Mapping[str, Any], key: str) -> bool:
     """Whether whoever reads `place` says no to a key that it does not know; mmdet's samplers take and ignore any."""
-    checked = key.startswith(("lr_config.", "optimizer.")) or key == "optimizer_config.grad_clip"
-    return checked or ("type" in place and ".sampler." not in key)
+    return key.startswith(("lr_config.", "optimizer.")) or ("type" in place and ".sampler." not in key)
 
 
 def _require_same_kind(key: str, old: Any, new: Any) -> None:
