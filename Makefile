@@ -79,7 +79,8 @@ $(STAMP): requirements.txt pyproject.toml
 	else
 	  install=(pip install --no-deps -r requirements.txt)  # what else is in a conda environment stays
 	fi
-	MAX_JOBS=$$jobs "$$uv" "$${install[@]}" --python '$(BIN)/python' || stop \
+	# compiled here, once: where Python may not write bytecode (most containers), each call would compile torch and mmdet anew, 11 s
+	MAX_JOBS=$$jobs "$$uv" "$${install[@]}" --compile-bytecode --python '$(BIN)/python' || stop \
 	  "see above. Without network, run it again when there is one: it goes on where it stopped"
 	"$$uv" pip install --quiet --python '$(BIN)/python' --no-deps --no-build-isolation --editable .
 	answer=$$('$(BIN)/python' -c '$(VERIFY)' 2>&1) || stop "mmcv-full was built wrongly:\n$$answer\nBuild it again:\n\
