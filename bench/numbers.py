@@ -19,6 +19,7 @@ from lib.evaluation.coco_metrics import evaluate
 from lib.evaluation.matching import match
 from lib.evaluation.resampling import average_precision, resample_weights, summarize
 from lib.models.config import build_model
+from lib.models.precision import place
 from lib.training.loader import as_batch, to_device
 from lib.training.validation import as_coco
 
@@ -61,7 +62,8 @@ def p4() -> list[Row]:
 def p5() -> list[Row]:
     """Trace and all replays of the val images, against `simple_test` on them; random weights give the most detections."""
     job = job_of(dataset=few_images(4, 10), backbone="tf_efficientnet_lite0", recipe="finetune", image_size=320)
-    model, val = build_model(job.config).to(job.device).eval(), build_dataset(job.config.data.val)
+    model = place(build_model(job.config), job.device, job.precision).eval()
+    val = build_dataset(job.config.data.val)
 
     @torch.no_grad()
     def plain() -> None:

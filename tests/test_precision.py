@@ -10,7 +10,7 @@ from torch import nn
 from lib.models.backbones import find_backbone
 from lib.models.config import build_config, build_model
 from lib.models.detectors import find_detector
-from lib.models.precision import has_bf16, use_precision
+from lib.models.precision import has_bf16, place
 from lib.models.recipes import Setting, find_recipe
 from lib.training.parameters import ParameterError, pick_precision
 
@@ -50,7 +50,7 @@ def test_bf16_trains_every_kind_of_detector_to_nearly_the_same_losses(dataset, d
         if head is not None:
             head.training = True
     exact, _ = model._parse_losses(losses_of(model, image, truth))
-    use_precision(model, "bf16", CPU)
+    place(model, CPU, "bf16")
     rough, parts = model._parse_losses(losses_of(model, image, truth))
     rough.backward()
     assert multiplied == [torch.float32, torch.bfloat16]
@@ -62,17 +62,21 @@ def test_bf16_trains_every_kind_of_detector_to_nearly_the_same_losses(dataset, d
 
 def test_boxes_stay_in_float32(dataset):
     model = model_of(dataset, "faster_rcnn").eval()
-    use_precision(model, "bf16", CPU)
+    place(model, CPU, "bf16")
     with torch.no_grad():
         features = model.extract_feat(torch.randn(1, 3, 128, 128))
         answers = model.rpn_head(features)
     assert {f.dtype for f in features} | {a.dtype for kind in answers for a in kind} == {torch.float32}
 
 
-def test_fp32_leaves_the_model_alone(dataset):
-    model = model_of(dataset, "faster_rcnn")
-    use_precision(model, "fp32", CPU)
-    assert "forward" not in vars(model.backbone)
+def test_a_placed_model_keeps_its_maps_channels_last_and_in_fp32_computes_the_same(dataset):
+    image, model = torch.randn(1, 3, 128, 128), model_of(dataset, "faster_rcnn").eval()
+    with torch.no_grad():
+        before = model.extract_feat(image)
+        after = place(model, CPU, "fp32").extract_feat(image)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+    assert all(m.is_contiguous(memory_format=torch.channels_last) and m.dtype == torch.float32 for m in after)
+    assert not before[0].is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(("able", "asked", "picked"), [

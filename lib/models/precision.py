@@ -1,4 +1,6 @@
-"""Mixed precision: the layers of a detector compute in bfloat16, everything about boxes stays in float32.
+"""Where and how a detector computes: its device, the layout of its maps, and mixed precision.
+
+The layers of a detector compute in bfloat16, everything about boxes stays in float32.
 
 A box coordinate of 800 px has steps of 4 px in bfloat16, so anchors, box decoding, assignment, RoIAlign, NMS and the losses must not
 see it. The parts with nearly all the multiplications (backbone, neck, the layers of the heads) run under autocast one by one and
@@ -15,7 +17,7 @@ from mmcv.ops import DeformConv2d
 from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention
 from torch import Tensor, nn
 
-IN_FLOAT32 = (DeformConv2d, MultiScaleDeformableAttention)  # their kernels take nothing else
+COMPILED = (DeformConv2d, MultiScaleDeformableAttention)  # mmcv's kernels take float32 and contiguous maps alone
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -26,40 +28,64 @@ def has_bf16(device: torch.device) -> bool:
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def use_precision(model: nn.Module, precision: str, device: torch.device) -> None:
-    """Make the parts of a detector compute in `precision`, fp32 or bf16; parameters and everything handed on stay float32."""
-    if precision == "fp32":
-        return
+def place(model: nn.Module, device: torch.device, precision: str) -> nn.Module:
+    """The model on `device`, its maps channels-last, its parts computing in `precision`, fp32 or bf16.
+
+    Parameters and everything handed on stay float32. The kernels of oneDNN and cuDNN work channels-last and would turn every map around
+    twice. A step of R50 on 2 cores, batch 2: at 1024 px 7.2 s in bf16 (contiguous 9.6) and 15.2 in fp32 (21.8); at 256 px 5% less.
+    """
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know it
+    if precision == "bf16":
+        _use_bf16(model, device)
+    for module in model.modules():
+        if isinstance(module, COMPILED):
+            module.to(memory_format=torch.contiguous_format)
+            _as_compiled(module, device)
+    return model
+
+
+def _use_bf16(model: nn.Module, device: torch.device) -> None:
     neck: Any = getattr(model, "neck", None)
-    _autocast(model.get_submodule("backbone"), device, torch.bfloat16, as_float32=neck is None)
+    _autocast(model.get_submodule("backbone"), device, as_float32=neck is None)
     if neck is not None:
-        _autocast(neck, device, torch.bfloat16)
+        _autocast(neck, device)
     roi_head = getattr(model, "roi_head", None)
     heads = [getattr(model, "rpn_head", None), getattr(model, "bbox_head", None), getattr(roi_head, "bbox_head", None)]
     for head in heads:
         for one in head if isinstance(head, nn.ModuleList) else [head] if head is not None else []:
-            _autocast(one, device, torch.bfloat16)
-    for module in model.modules():
-        if isinstance(module, IN_FLOAT32):
-            _autocast(module, device, None)
+            _autocast(one, device)
 
 
-def _autocast(module: nn.Module, device: torch.device, dtype: torch.dtype | None, as_float32: bool = True) -> None:
+def _autocast(module: nn.Module, device: torch.device, as_float32: bool = True) -> None:
     forward: Callable[..., Any] = module.forward
 
     def cast(*inputs: Any, **named: Any) -> Any:
-        if dtype is None:
-            inputs, named = _float32(inputs), _float32(named)
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with torch.autocast(device.type, torch.bfloat16):
             result = forward(*inputs, **named)
-        return _float32(result) if as_float32 else result
+        return _each(_float32, result) if as_float32 else result
 
     module.forward = cast
 
 
-def _float32(value: Any) -> Any:
+def _as_compiled(module: nn.Module, device: torch.device) -> None:
+    forward: Callable[..., Any] = module.forward
+
+    def plain(*inputs: Any, **named: Any) -> Any:
+        inputs, named = _each(lambda tensor: _float32(tensor).contiguous(), (inputs, named))
+        with torch.autocast(device.type, enabled=False):
+            return forward(*inputs, **named)
+
+    module.forward = plain
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
+def _each(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The tensors in nested lists, tuples and dicts, changed."""
     if isinstance(value, Tensor):
-        return value.float() if value.dtype == torch.bfloat16 else value
+        return change(value)
     if isinstance(value, dict):
-        return {key: _float32(item) for key, item in value.items()}
-    return type(value)(map(_float32, value)) if isinstance(value, list | tuple) else value
+        return {key: _each(change, item) for key, item in value.items()}
+    return type(value)(_each(change, item) for item in value) if isinstance(value, list | tuple) else value

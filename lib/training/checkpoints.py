@@ -11,7 +11,7 @@ from mmcv import Config
 from torch import nn
 
 from lib.models.config import build_untrained
-from lib.models.precision import has_bf16, use_precision
+from lib.models.precision import has_bf16, place
 from lib.models.run_config import read_config
 from lib.runs import Run, RunError, replacing
 
@@ -59,6 +59,5 @@ def load_trained(run: Run, device: torch.device | str = "cpu") -> tuple[nn.Modul
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {reason}") from error
     device = torch.device(device)
-    if has_bf16(device):  # as it was trained and validated; elsewhere in float32
-        use_precision(model, run.record["settings"]["precision"], device)
-    return model.to(device).eval(), config
+    as_trained = run.record["settings"]["precision"]
+    return place(model, device, as_trained if has_bf16(device) else "fp32").eval(), config

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lib.evaluation.coco_metrics import evaluate
 from lib.models.config import build_model
-from lib.models.precision import use_precision
+from lib.models.precision import place
 from lib.progress import progress_bar
 from lib.runs import Run, RunBusyError, RunError, outputs_root, write_json
 from lib.training.checkpoints import read_checkpoint, save_checkpoint
@@ -96,8 +96,7 @@ class Training:
         self.job, self.run, self.config, self.device = job, run, job.config, job.device
         self.tracker, self.signals, self.check, self.group = tracker, signals, check, group
         seed_everything(job.parameters.seed)
-        self.model = build_model(self.config).to(self.device)
-        use_precision(self.model, job.precision, self.device)
+        self.model: Any = place(build_model(self.config), self.device, job.precision)
         self.forward_train = group.forward(self.model, self.device)
         self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
         self.train_set: CustomDataset = build_dataset(self.config.data.train)
