@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.row import Row, Timing, gemm_gflops, in_turn, ratio_row, timed
 from bench.stock import Ours, both, few_images, job_of
 from bench.sweep_overhead import sweep_seconds
+from lib.training.environment import peak_memory_mb
 from lib.training.loader import batches
 
 STEPS, ROUNDS = 4, 3  # steps an epoch of the timed sides, and how often both take their turn
@@ -83,11 +83,11 @@ def _sweeps() -> Row:
 
 
 def one_size(size: int) -> None:
-    """Prints the seconds of a step, after one to warm up, and the peak memory of this process in MB."""
+    """Prints the seconds of a step, after one to warm up, and the peak memory in MB."""
     ours = Ours(job_of(dataset=few_images(2, 4), backbone="resnet50", image_size=size))
     ours.epoch()
     seconds = min(timed(ours.epoch) for _ in range(2))
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(seconds, peak_memory_mb(ours.job.device))
 
 
 if __name__ == "__main__":

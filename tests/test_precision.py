@@ -22,8 +22,8 @@ def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("data"), train_images=1, val_images=1, classes=("a", "b", "c"))
 
 
-def model_of(dataset, detector):
-    setting = Setting(find_detector(detector), find_backbone("resnet18"), batch_size=1, epochs=1, iterations=1)
+def model_of(dataset, detector, backbone="resnet18"):
+    setting = Setting(find_detector(detector), find_backbone(backbone), batch_size=1, epochs=1, iterations=1)
     torch.manual_seed(0)
     return build_model(build_config(
         dataset=dataset, detector=setting.detector, backbone=setting.backbone, plan=find_recipe("seed").plan(setting),
@@ -77,6 +77,19 @@ def test_a_placed_model_keeps_its_maps_channels_last_and_in_fp32_computes_the_sa
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
     assert all(m.is_contiguous(memory_format=torch.channels_last) and m.dtype == torch.float32 for m in after)
     assert not before[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_depthwise_convolution_that_is_slow_in_bf16_computes_in_float32(dataset):
+    model = place(model_of(dataset, "faster_rcnn", "tf_efficientnet_lite0"), CPU, "bf16")
+    depthwise = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    slow = next(m for m in depthwise if m.kernel_size == (5, 5) and m.stride == (1, 1))
+    fast = next(m for m in depthwise if m.kernel_size == (3, 3) and m.stride == (1, 1))
+    for conv, exact in ((slow, True), (fast, False)):
+        images = torch.randn(1, conv.in_channels, 12, 12).bfloat16()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found = conv(images)
+        expected = nn.functional.conv2d(images.float(), conv.weight, padding=conv.padding, groups=conv.groups).bfloat16()
+        assert found.dtype == torch.bfloat16 and torch.equal(found, expected) == exact
 
 
 @pytest.mark.parametrize(("able", "asked", "picked"), [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +188,13 @@ def test_every_model_trains_a_step_and_validates(detector: str, backbone: str, d
     assert {path.name for path in run.folder.iterdir() if not path.name.startswith(".")} == FILES
     assert ("detr is known to need about 1,099,350 steps" in capsys.readouterr().out) == (detector == "detr")
     json.dumps(run.record)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the figure is getrusage's")
+def test_peak_memory_is_the_process_own_not_its_parents():
+    """The parent takes 1,500 MB and gives them back; then a fresh process may not be told of them, nor forget its own 300."""
+    asked = ("import torch; from lib.training.environment import peak_memory_mb; taken = b'1' * (300 << 20); "
+             "print(peak_memory_mb(torch.device('cpu')))")
+    parent = f"b'1' * (1500 << 20); import subprocess, sys; subprocess.run([sys.executable, '-c', {asked!r}], check=True)"
+    told = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    assert 400 < float(told.stdout) < 1400

@@ -89,8 +89,13 @@ def git_commit() -> str | None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory in use so far, in MB (2^20 bytes): of the GPU by torch's count, else of this process."""
+    """The most memory in use so far, in MB (2^20 bytes): of the GPU by torch's count, else of this process.
+
+    Linux is asked for VmHWM: getrusage's figure is inherited from whatever process started this one (getrusage(2): kept over execve).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024  # KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
