@@ -180,7 +180,8 @@ def compare(
     dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
 ) -> None:
     """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
-    from lib.views.tables import comparison, remarks, select, write_comparison
+    from lib.views.conclusions import remarks
+    from lib.views.tables import comparison, select, write_comparison
 
     chosen = select(runs, dataset)
     paths = write_comparison(comparison(chosen), outputs_root())

@@ -160,64 +160,6 @@ def test_the_table_for_reading_has_a_column_a_run_and_escapes_names(root):
     assert page.count("col_heading") == 1 and "&lt;b&gt;trees" in page and "sticky" in page
 
 
-def test_nothing_differs_between_two_backbones_of_one_recipe(root):
-    runs = [write_run(root, backbone=name, hour=hour) for hour, name in enumerate(("resnet18", "swin_t"))]
-    assert tables.differences(runs) == []
-    assert "Nothing but the backbone differs" in tables.remarks(runs)
-
-
-@pytest.mark.parametrize(("change", "sentence"), [
-    ({"optimizer": {"type": "SGD"}}, "The optimizer differs: AdamW (Exp 1), SGD (Exp 2)."),
-    ({"optimizer": {"lr": 0.002}}, "The initial lr differs: 0.0001 (Exp 1), 0.002 (Exp 2)."),
-    ({"optimizer": {"weight_decay": 0.0}},
-     "The optimizer settings differ: {weight_decay: 0.05} (Exp 1), {weight_decay: 0.0} (Exp 2)."),
-    ({"parameters": {"batch_size": 8}}, "The batch size differs: 2 (Exp 1), 8 (Exp 2)."),
-    ({"parameters": {"image_size": [800, 400]}}, "The image size differs: 400x400 (Exp 1), 800x400 (Exp 2)."),
-    ({"parameters": {"pretrained": False}}, "The pretraining differs: yes (Exp 1), no (Exp 2)."),
-    ({"parameters": {"epochs": 24}}, "The epochs differ: 2 (Exp 1), 24 (Exp 2)."),
-    ({"parameters": {"recipe": "seed"}}, "The recipe differs: official (Exp 1), seed (Exp 2)."),
-    ({"record": {"settings": {"precision": "bf16"}}}, "The precision differs: fp32 (Exp 1), bf16 (Exp 2)."),
-    ({"parameters": {"seed": 1}}, "The seed differs: 0 (Exp 1), 1 (Exp 2)."),
-    ({"parameters": {"load_from": "a.pth"}}, "The start weights differ: none (Exp 1), a.pth (Exp 2)."),
-    ({"parameters": {"overrides": {"a.b": 3}}}, "The overrides differ: none (Exp 1), {a.b: 3} (Exp 2)."),
-    ({"data": {"hash": "00" * 32}}, "The data contents differ: 5f5f5f5f (Exp 1), 00000000 (Exp 2)."),
-    ({"data": {"name": "sea"}}, "The dataset differs: tree_crowns (Exp 1), sea (Exp 2)."),
-    ({"detector": "vfnet"}, "The detector differs: faster_rcnn (Exp 1), vfnet (Exp 2)."),
-    ({"record": {"schedule": "cosine"}}, "The lr schedule differs: step [8, 11] (Exp 1), cosine (Exp 2)."),
-])
-def test_each_other_difference_is_named_and_no_winner_is(root, change, sentence):
-    runs = [write_run(root, backbone="resnet18"), write_run(root, backbone="swin_t", hour=1, **change)]
-    assert tables.differences(runs) == [sentence]
-    assert "no backbone is named the better one" in tables.remarks(runs)
-
-
-def test_differences_group_experiments_and_tell_what_is_not_finished(root):
-    runs = [write_run(root, backbone=f"timm/net{hour}", hour=hour, parameters={"seed": hour == 3}) for hour in range(5)]
-    runs.append(write_run(root, backbone="swin_t", hour=9, status="failed", parameters={"seed": 0}))
-    assert tables.differences(runs) == [
-        "The seed differs: no (Exp 1-3, 5), yes (Exp 4), 0 (Exp 6).",
-        "Exp 6 is not finished: failed after 2 of 2 epochs (RuntimeError: the loss is not finite at step 40)."]
-
-
-def test_what_a_broken_off_run_has_not_written_is_no_difference(root):
-    done = write_run(root, backbone="resnet18", maps=(0.1, 0.2, 0.3))
-    asked = {**done.record["parameters"], "backbone": "swin_t"}
-    assert tables.differences([done, create_run(asked, "5f" * 32)]) == [
-        "Exp 2 is not finished: running after 0 of 3 epochs."]
-
-
-def test_remarks_say_how_many_small_objects_the_figures_rest_on(root):
-    with_small, without = write_run(root), write_run(root, backbone="resnet18", no_small=True, hour=1)
-    assert "66 small, 140 medium, 8 large; bbox_mAP_s rests on these 66;" in tables.remarks([with_small])
-    assert "0 small" in tables.remarks([without]) and "bbox_mAP_s is blank" in tables.remarks([without])
-
-
-def test_remarks_warn_of_speeds_of_different_machines(root):
-    runs = [write_run(root), write_run(root, backbone="swin_t", hour=1, record={"hardware": {"device": "cuda"}})]
-    assert "do not compare images/s" in tables.remarks(runs)
-    assert "do not compare images/s" not in tables.remarks(runs[:1])
-
-
 def test_select_takes_names_and_dataset(root):
     trees, sea = write_run(root), write_run(root, backbone="swin_t", data={"name": "sea"}, hour=1)
     assert tables.select() == [trees, sea]

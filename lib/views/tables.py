@@ -1,4 +1,4 @@
-"""The comparison: one row a run, from the run folders alone, and what else than the backbone differs between them.
+"""The comparison: one row a run, from the run folders alone.
 
 The first 21 columns and their order are those of the tables this workbook replaces; the others follow. A figure that a
 run does not have (a size without objects, a loss its detector does not know, a run that broke off) is blank, never 0.
@@ -7,7 +7,6 @@ run does not have (a size without objects, a loss its detector does not know, a 
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,16 +42,7 @@ WHOLE = ("Exp num", "Epoch", "Best Epoch", "train images", "val images", "object
 REAL = ("initial lr", *(f"val/{key}" for key in FIGURES), "parameters (M)", "train images/s", "val images/s",
         "peak memory (MB)")
 
-# what can decide a result besides the backbone → where run.json has it
-ASPECTS = {
-    "dataset": "parameters.dataset", "data contents": "data.hash", "detector": "parameters.detector",
-    "recipe": "parameters.recipe", "optimizer": "optimizer.type", "initial lr": "optimizer.lr",
-    "optimizer settings": "optimizer.other", "lr schedule": "schedule", "epochs": "parameters.epochs",
-    "batch size": "parameters.batch_size", "image size": "parameters.image_size",
-    "pretraining": "parameters.pretrained", "start weights": "parameters.load_from",
-    "overrides": "parameters.overrides", "precision": "settings.precision", "seed": "parameters.seed",
-}
-_ABSENT = object()
+ABSENT = object()  # what a run has not written
 
 
 def select(names: str = "", dataset: str = "") -> list[Run]:
@@ -132,48 +122,6 @@ def labels(table: pd.DataFrame) -> list[str]:
             + ("" if row["status"] == "done" else f" ({row['status']})") for _, row in table.iterrows()]
 
 
-def differences(runs: Sequence[Run]) -> list[str]:
-    """Sentences that name what differs between the runs besides the backbone; empty when nothing does.
-
-    Numbers in brackets are experiment numbers. A run that broke off before it wrote a value is not counted for it.
-    """
-    ordered = by_start(runs)
-    records = [run.record for run in ordered]
-    found = []
-    for aspect, place in ASPECTS.items():
-        holders: dict[str, list[int]] = {}
-        for number, record in enumerate(records, start=1):
-            if (value := _value(record, place)) is not _ABSENT:
-                holders.setdefault(as_text(_words(aspect, value)), []).append(number)
-        if len(holders) > 1:
-            said = ", ".join(f"{words} (Exp {_ranges(numbers)})" for words, numbers in holders.items())
-            found.append(f"The {aspect} {'differ' if aspect.endswith('s') else 'differs'}: {said}.")
-    for number, (run, record) in enumerate(zip(ordered, records, strict=True), start=1):
-        if record["status"] != "done":
-            done, why = _row(number, run)["Epoch"], str(record.get("error") or "").strip().partition("\n")[0]
-            found.append(f"Exp {number} is not finished: {record['status']} after {done} of "
-                         f"{record['parameters']['epochs']} epochs" + (f" ({as_text(why)})" if why else "") + ".")
-    return found
-
-
-def remarks(runs: Sequence[Run]) -> str:
-    """Markdown: what may be concluded from these runs. What differs, and how many objects the figures rest on."""
-    found = differences(runs)
-    if len(runs) < 2:
-        lines = ["**One run**: nothing to compare it with yet.", *(f"- {sentence}" for sentence in found)]
-    elif found:
-        lines = ["**These runs differ in more than the backbone, so no backbone is named the better one.**",
-                 *(f"- {sentence}" for sentence in found)]
-    else:
-        lines = ["**Nothing but the backbone differs between these runs.** Still, each is one seed on one val set: "
-                 "a small difference of mAP may be chance."]
-    records = [run.record for run in by_start(runs)]
-    lines += [f"- {sentence}" for sentence in dict.fromkeys(_val_size(record) for record in records) if sentence]
-    if len({json.dumps(record.get("hardware"), sort_keys=True) for record in records if record.get("hardware")}) > 1:
-        lines.append("- The hardware differs: do not compare images/s and peak memory.")
-    return "\n".join([lines[0], "", *lines[1:]])
-
-
 def as_text(words: object) -> str:
     """The words as Markdown shows them: a name from a file can be neither a tag nor a link."""
     return html.escape(" ".join(str(words).split()), quote=False).replace("](", "]\\(")
@@ -194,8 +142,8 @@ def best_val_line(run: Run) -> dict[str, Any]:
 
 def _row(number: int, run: Run) -> dict[str, Any]:
     record, line = run.record, best_val_line(run)
-    row = {column: _value(record, place) for column, place in {**SETTINGS, **ADDED}.items()}
-    row = {column: None if value is _ABSENT else value for column, value in row.items()}
+    row = {column: value_at(record, place) for column, place in {**SETTINGS, **ADDED}.items()}
+    row = {column: None if value is ABSENT else value for column, value in row.items()}
     if row["Image size"]:
         row["Image size"] = "x".join(map(str, row["Image size"]))
     if record["status"] != "done":  # what run.json says at the end is not written yet: the log knows
@@ -205,51 +153,14 @@ def _row(number: int, run: Run) -> dict[str, Any]:
     return {"Exp num": number, **row, **{f"val/{key}": line.get(key) for key in FIGURES}, "run": run.name}
 
 
-def _value(record: Mapping[str, Any], place: str) -> Any:
-    """The value at a dotted place of run.json, `_ABSENT` where it is not written."""
+def value_at(record: Mapping[str, Any], place: str) -> Any:
+    """The value at a dotted place of run.json, `ABSENT` where it is not written."""
     if place == "optimizer.other":
         rest = {key: value for key, value in record.get("optimizer", {}).items() if key not in ("type", "lr")}
-        return rest if "optimizer" in record else _ABSENT
+        return rest if "optimizer" in record else ABSENT
     value: Any = record
     for key in place.split("."):
         if not isinstance(value, Mapping) or key not in value:
-            return _ABSENT
+            return ABSENT
         value = value[key]
     return value
-
-
-def _words(aspect: str, value: Any) -> str:
-    """A setting as a person writes it."""
-    if aspect == "data contents":
-        return str(value)[:8]
-    if aspect == "image size":
-        return "x".join(map(str, value))
-    if value in (None, "", {}, []):
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True).replace('"', "")
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """[1, 2, 3, 7] → '1-3, 7'."""
-    groups: list[list[int]] = []
-    for number in numbers:
-        if groups and groups[-1][-1] == number - 1:
-            groups[-1].append(number)
-        else:
-            groups.append([number])
-    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups)
-
-
-def _val_size(record: Mapping[str, Any]) -> str:
-    """How many objects the val figures of a run rest on; '' before its data was read."""
-    data = record.get("data")
-    if not data:
-        return ""
-    small = data["val_small"]
-    rests = (f"bbox_mAP_s rests on these {small}; one of them more or less found moves recall by {1 / small:.3f}"
-             if small else "with no small one, bbox_mAP_s is blank")
-    return (f"Val of {as_text(data['name'])} ({str(data['hash'])[:8]}) has {data['val_images']} images with "
-            f"{data['val_objects']} objects: {small} small, {data['val_medium']} medium, {data['val_large']} large; "
-            f"{rests}.")
