@@ -117,7 +117,7 @@ demo: setup  ## train two backbones on real photos, compare them and say why the
 	diagnose lite0 & one=$$!
 	diagnose lite2 & two=$$!
 	wait $$one && wait $$two || { kill $$one $$two 2>/dev/null; exit 1; }
-	'$(BIN)/jupyter-nbconvert' --to html --log-level WARN $(DEMO)/*.ipynb
+	'$(BIN)/jupyter-nbconvert' --to html --log-level ERROR $(DEMO)/*.ipynb
 	printf '\nThe comparison: %s\n' "$$PWD/$(DEMO)/5_compare.html"
 	printf 'Why they miss:  %s\n' "$$PWD"/$(DEMO)/3_diagnose-*.html
 	printf 'A training:     %s\n' "$$PWD"/$(DEMO)/2_train-*.html

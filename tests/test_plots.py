@@ -130,8 +130,12 @@ def test_losses_of_different_detectors_are_marked_as_not_comparable(tmp_path):
 
 
 def test_learning_rate_is_the_logged_one(tmp_path):
+    plots.use_theme()
     run = write_run(tmp_path, maps=[0.1] * 12)
     ax = plots.learning_rate(run)
+    ax.figure.draw_without_rendering()
+    ticks = [text.get_text() for minor in (False, True) for text in ax.get_yticklabels(minor=minor)]
+    assert "1e\N{MINUS SIGN}05" in ticks and not any("$" in tick for tick in ticks)
     train = run.log().query("mode == 'train'")
     assert ax.lines[0].get_ydata().tolist() == train["lr"].tolist() and ax.get_yscale() == "log"
     assert not plots.learning_rate(write_run(tmp_path, maps=(), status="failed")).lines
