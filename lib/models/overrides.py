@@ -14,7 +14,8 @@ OWN = {"runner": "epochs", "data.samples_per_gpu": "batch_size", "seed": "seed",
 def parse_overrides(text: str) -> dict[str, Any]:
     """`"optimizer.lr=1e-3 model.rpn_head.anchor_generator.scales=[4]"` → a dict; values are Python literals, else strings.
 
-    Raises ValueError for a piece without `=`, a place given twice, one that has a parameter of its own, and one that is not to be changed.
+    Raises ValueError for a piece without `=`, a place given twice, one that has a parameter of its own or holds such a one, and one that
+    is not to be changed.
     """
     found: dict[str, Any] = {}
     for piece in text.split():
@@ -23,6 +24,8 @@ def parse_overrides(text: str) -> dict[str, Any]:
             raise ValueError(f"override '{piece}': write key=value, without spaces inside, several separated by a space")
         if own := next((OWN[place] for place in OWN if f"{key}.".startswith(f"{place}.")), None):
             raise ValueError(f"override '{piece}': use the parameter {own} instead")
+        if below := next((place for place in OWN if place.startswith(f"{key}.")), None):
+            raise ValueError(f"override '{piece}': {below} in it is the parameter {OWN[below]}. Give the other keys one by one")
         if key.partition(".")[0] == "custom_imports":
             raise ValueError(f"override '{piece}': a run loads the workbook's own modules alone")
         if key in found:
