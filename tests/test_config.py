@@ -109,7 +109,7 @@ def test_a_piece_that_is_no_assignment_is_refused(text):
 
 @pytest.mark.parametrize(("text", "said"), [
     ("runner={'max_epochs':3}", "use the parameter epochs"), ("runner.max_epochs=3", "use the parameter epochs"),
-    ("data.val.ann_file=a.json", "use the parameter dataset"), ("data.train={'ann_file':'a'}", "data.train.ann_file in it is the parameter"),
+    ("data.val.ann_file=a.json", "use the parameter dataset"), ("data.train={'ann_file':'a'}", "train.ann_file in it is the parameter"),
     ("classes=['a']", "use the parameter dataset"), ("custom_imports.imports=['os']", "the workbook's own modules alone"),
     ("optimizer.lr=1 optimizer.lr=2", "optimizer.lr is given twice"),
 ])
