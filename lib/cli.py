@@ -185,7 +185,7 @@ def compare(
 
     chosen = select(runs, dataset)
     paths = write_comparison(comparison(chosen), outputs_root())
-    Console().print(Markdown(remarks(chosen)))
+    Console(width=None if sys.stdout.isatty() else 160).print(Markdown(remarks(chosen)))
     print(*paths, sep="\n")
 
 

@@ -75,8 +75,11 @@ def test_the_losses_of_20_steps_are_stock_mmdets(job: Any) -> None:
             model.zero_grad()
             loss.backward()
             values.append([log_vars[key] for key in ("loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss")])
-        there, here = (torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]) for model in (stock, ours))
+        there, here, apart = (torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+                              for model in (stock, ours, placed))
         assert (here - there).norm() <= 1e-4 * there.norm()
+        if np.allclose(values[2], values[0], rtol=1e-4, atol=0):
+            assert (apart - there).norm() <= 1e-3 * there.norm()
         told.append(values)
         set_lr(optimizer, lr_factor(plan["lr_config"], step // 4, step))
         optimizer.step()

@@ -88,10 +88,19 @@ def test_repeats_with_other_seeds_are_compared_seed_by_seed(root, maps, said):
     assert text.startswith("**Nothing but the backbone and the seed differs") and f"\n- {said}\n" in text
     assert "The seed differs" not in text
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in text.splitlines() if line.startswith("|")]
-    swin = statistics.mean(maps["swin_t"])
-    assert rows[0] == ["mean over 3 seeds (least to most)", "bbox_mAP"] and len(rows) == 4
-    assert rows[2] == ["swin_t (Exp 4-6)", f"{swin:.3f} ({min(maps['swin_t']):.3f} to 0.360)"]
-    assert rows[3] == ["resnet18 (Exp 1-3)", "0.200 (0.100 to 0.300)"]
+    swin = maps["swin_t"]
+    assert rows[0] == ["mean ± s.d. of 3 seeds", "bbox_mAP"] and len(rows) == 4
+    assert rows[2] == ["swin_t (Exp 4-6)", f"{statistics.mean(swin):.3f} ± {statistics.stdev(swin):.3f}"]
+    assert rows[3] == ["resnet18 (Exp 1-3)", "0.200 ± 0.100"]
+
+
+def test_repeats_that_are_level_have_no_winner_and_one_backbone_has_no_rival(root):
+    runs = [write_run(root, backbone=backbone, hour=hour, parameters={"seed": hour % 2})
+            for hour, backbone in enumerate(("resnet18", "resnet18", "swin_t", "swin_t"))]
+    text = conclusions.remarks(runs)
+    assert "- resnet18 (Exp 1-2) and swin_t (Exp 3-4) have the same mean bbox_mAP." in text and "ahead" not in text
+    alone = conclusions.remarks(runs[:2])
+    assert alone.startswith("**Nothing but the seed differs") and "| resnet18 (Exp 1-2)" in alone and "ahead" not in alone
 
 
 @pytest.mark.parametrize("change", [{"parameters": {"seed": 7}}, {"parameters": {"seed": 1}, "status": "running"}])
@@ -108,7 +117,7 @@ def test_with_other_differences_the_seeds_are_still_told_but_no_winner(root):
             for batch in (2, 4) for seed in (0, 1)]
     text = conclusions.remarks(runs)
     assert "no backbone is named the better one" in text and "The batch size differs: 2 (Exp 1-2), 4 (Exp 3-4)." in text
-    assert "The seed differs" not in text and "mean over 2 seeds" in text
+    assert "The seed differs" not in text and "of 2 seeds" in text and "is ahead of" not in text
 
 
 def test_a_sentence_names_five_values_and_counts_the_others(root):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmcv.cnn import ConvWS2d
+from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
 from scenes import make_dataset
 from torch import nn
 
@@ -38,6 +40,51 @@ def losses_of(model, image, gt_boxes_xyxy):
     return model.forward_train(image, [meta], gt_bboxes=[gt_boxes_xyxy], gt_labels=[torch.tensor([0, 2])])
 
 
+def in_eval_mode(model):
+    """Dropout off, and two passes see the same weights; the heads give what their losses need."""
+    model.eval()
+    for head in (getattr(model, name, None) for name in ("rpn_head", "bbox_head", "roi_head")):
+        if head is not None:
+            head.training = True
+    return model
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "vfnet", "deformable_detr"])
+def test_placed_in_fp32_every_kind_of_detector_has_the_same_losses_and_gradients(dataset, detector):
+    image, truth = torch.randn(1, 3, 128, 128), torch.tensor([[8.0, 8, 60, 70], [50, 40, 110, 100]])
+    model, told = in_eval_mode(model_of(dataset, detector)), []
+    for _ in range(2):
+        model.zero_grad()
+        loss, parts = model._parse_losses(losses_of(model, image, truth))
+        loss.backward()
+        told.append((dict(parts), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+        place(model, CPU, "fp32")
+    (before, gradient), (after, its) = told
+    assert after == pytest.approx(before, rel=1e-4)
+    assert (its - gradient).norm() < 1e-3 * gradient.norm()
+
+
+@pytest.mark.parametrize("kind", [ModulatedDeformConv2dPack, DeformConv2dPack, ConvWS2d])
+def test_placed_layers_of_mmcv_compute_the_same(kind):
+    """With offsets that are not 0; between layers whose maps are channels-last."""
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Conv2d(3, 8, 3), kind(8, 8, 3, padding=1), nn.Conv2d(8, 2, 1)), torch.randn(2, 3, 16, 16)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    told = []
+    for _ in range(2):
+        model.zero_grad()
+        maps = model(images)
+        maps.square().sum().backward()
+        told.append([maps.detach(), *(p.grad.clone() for p in model.parameters())])
+        place(model, CPU, "fp32")
+    torch.testing.assert_close(told[1], told[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_with_other_than_images_in_its_layers_is_placed():
+    place(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv3d(1, 8, 3)), CPU, "fp32")
+
+
 @pytest.mark.parametrize("detector", ["faster_rcnn", "vfnet", "deformable_detr"])
 def test_bf16_trains_every_kind_of_detector_to_nearly_the_same_losses(dataset, detector):
     image, truth = torch.randn(1, 3, 128, 128), torch.tensor([[8.0, 8, 60, 70], [50, 40, 110, 100]])
@@ -45,10 +92,7 @@ def test_bf16_trains_every_kind_of_detector_to_nearly_the_same_losses(dataset, d
     multiplied = []
     last = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)][-1]
     last.register_forward_hook(lambda module, inputs, output: multiplied.append(output.dtype))
-    model.eval()  # dropout off, and the two passes see the same weights
-    for head in (getattr(model, name, None) for name in ("rpn_head", "bbox_head", "roi_head")):
-        if head is not None:
-            head.training = True
+    in_eval_mode(model)
     exact, _ = model._parse_losses(losses_of(model, image, truth))
     place(model, CPU, "bf16")
     rough, parts = model._parse_losses(losses_of(model, image, truth))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lib.models.backbones import Backbone
 from lib.models.detectors import Detector
 
-if TYPE_CHECKING:  # the command reads the recipes' names, and mmdet takes ten seconds to load
+if TYPE_CHECKING:  # the command reads the recipes' names, and mmdet takes seconds to load
     from mmcv import Config
 
 Plan = dict[str, dict[str, Any]]  # optimizer, optimizer_config, lr_config

@@ -19,6 +19,7 @@ from lib.models.backbones import find_backbone
 from lib.models.config import build_config, build_model, build_untrained, data_config
 from lib.models.detectors import find_detector, step_budget_warning
 from lib.models.overrides import parse_overrides
+from lib.models.precision import place
 from lib.models.recipes import Setting, find_recipe
 from lib.models.weights import WeightsError, find_weights
 from lib.runs import Run, create_run, runs_root
@@ -102,7 +103,7 @@ def require_buildable(config: Config) -> None:
     try:
         for split in ("train", "val"):
             build_dataset(copy.deepcopy(config.data[split]))
-        model = build_untrained(config).eval()
+        model = place(build_untrained(config), torch.device("cpu"), "fp32").eval()
         build_optimizer(model, config.optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), **(config.optimizer_config.get("grad_clip") or {"max_norm": 1}))
         with torch.no_grad():

@@ -23,7 +23,7 @@ ASPECTS = {
     "overrides": "parameters.overrides", "precision": "settings.precision", "seed": "parameters.seed",
 }
 SHOWN = 5  # values of one of them that a sentence names; fifty runs of fifty seeds would fill the page
-OVER_SEEDS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
+OVER_SEEDS = ("bbox_mAP", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
@@ -63,7 +63,7 @@ def over_seeds(runs: Sequence[Run]) -> pd.DataFrame:
     figures.insert(0, "run", [names[number] for number in range(len(ordered))])
     seeds = [sorted(ordered[number].record["parameters"]["seed"] for number in numbers) for numbers in repeats.values()]
     whole = (table["status"] == "done").all() and figures["bbox_mAP"].notna().all()  # without an object in val there is no mAP
-    if not whole or any(one != seeds[0] for one in seeds) or not 1 < len(seeds[0]) == len(set(seeds[0])):
+    if not whole or any(one != seeds[0] or not 1 < len(one) == len(set(one)) for one in seeds):
         return figures.iloc[:0]
     means = figures.groupby("run")["bbox_mAP"].transform("mean")
     return figures.assign(mean=means).sort_values(["mean", "run", "seed"], ascending=[False, True, True]).drop(columns="mean")
@@ -80,12 +80,12 @@ def remarks(runs: Sequence[Run]) -> str:
         lines = ["**These runs differ in more than the backbone, so no backbone is named the better one.**",
                  *(f"- {sentence}" for sentence in found)]
     elif len(repeated):
-        lines = ["**Nothing but the backbone and the seed differs between these runs.** All of it is on one val set: "
-                 "other images may turn a small difference."]
+        what = "the backbone and the seed" if repeated["run"].nunique() > 1 else "the seed"
+        lines = [f"**Nothing but {what} differs between these runs.** All of it is on one val set: "
+                 "other images may turn a small difference.", *(f"- {sentence}" for sentence in _seeds_in_words(repeated))]
     else:
         lines = ["**Nothing but the backbone differs between these runs.** Still, each is one seed on one val set: "
                  "a small difference of mAP may be chance."]
-    lines += [f"- {sentence}" for sentence in _seeds_in_words(repeated)]
     records = [run.record for run in by_start(runs)]
     lines += [f"- {sentence}" for sentence in dict.fromkeys(_val_size(record) for record in records) if sentence]
     if len({json.dumps(record.get("hardware"), sort_keys=True) for record in records if record.get("hardware")}) > 1:
@@ -111,21 +111,22 @@ def _differing(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list
 def _seeds_in_words(repeated: pd.DataFrame) -> list[str]:
     """The best mean bbox_mAP against each other one, seed by seed."""
     by_seed = repeated.pivot(index="seed", columns="run", values="bbox_mAP")
-    best, *others = repeated["run"].unique() if len(repeated) else [""]
+    best, *others = repeated["run"].unique()
     found = []
     for other in others:
         ahead = by_seed[best] - by_seed[other]
-        verdict = "" if (ahead > 0).all() else ": the seed decides which of the two is ahead"
-        found.append(f"{as_text(best)} is ahead of {as_text(other)} with {(ahead > 0).sum()} of {len(ahead)} seeds, by "
-                     f"{ahead.mean():+.3f} bbox_mAP on average ({ahead.min():+.3f} to {ahead.max():+.3f}){verdict}.")
+        by = f"by {ahead.mean():+.3f} bbox_mAP on average ({ahead.min():+.3f} to {ahead.max():+.3f})"
+        verdict = ": the seed decides which of the two is ahead" if (ahead < 0).any() else ""
+        found.append(f"{as_text(best)} is ahead of {as_text(other)} with {(ahead > 0).sum()} of {len(ahead)} seeds, {by}{verdict}."
+                     if ahead.mean() > 0 else f"{as_text(best)} and {as_text(other)} have the same mean bbox_mAP.")
     return found
 
 
 def _seeds_as_table(repeated: pd.DataFrame) -> str:
-    """Markdown: the mean over the seeds of each figure, with the least and the largest."""
-    title = f"mean over {repeated['seed'].nunique()} seeds (least to most)"
+    """Markdown: the mean over the seeds of each figure, and the standard deviation between them (n - 1)."""
+    title = f"mean ± s.d. of {repeated['seed'].nunique()} seeds"
     rows = [{title: as_text(name).replace("|", "\\|"),
-             **{key: "" if values.isna().any() else f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+             **{key: "" if values.isna().any() else f"{values.mean():.3f} ± {values.std():.3f}"
                 for key, values in group[list(OVER_SEEDS)].items()}}
             for name, group in repeated.groupby("run", sort=False)]
     return str(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True))

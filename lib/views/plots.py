@@ -16,7 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from lib.runs import Run
@@ -116,8 +116,8 @@ def learning_rate(run: Run, *, ax: Axes | None = None) -> Axes:
     if len(train):
         ax.plot(train["step"], train["lr"], color=COLORS[0], marker="o", markersize=3)
     ax.set(xlabel="training step", ylabel="learning rate (log scale)", yscale="log")
-    ax.yaxis.set_major_formatter(LogFormatter())  # the default writes formulas, which the theme leaves as they are
-    ax.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
+    ax.yaxis.set_major_formatter("{x:.3g}")  # the default writes formulas, which the theme leaves as they are
+    ax.yaxis.set_minor_formatter("{x:.3g}" if len(train) and train["lr"].max() < 10 * train["lr"].min() else NullFormatter())
     ax.set_title(f"Learning rate (n = {len(train)} logged steps)\n{run.name}")
     return ax
 
