@@ -10,11 +10,13 @@ hand on float32. bfloat16 has float32's range: no loss scaling.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmcv.cnn import ConvAWS2d, ConvWS2d
 from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -25,7 +27,7 @@ def has_bf16(device: torch.device) -> bool:
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def place(model: nn.Module, device: torch.device, precision: str) -> nn.Module:
+def place(model: Model, device: torch.device, precision: str) -> Model:
     """The model on `device`, its maps channels-last, its parts computing in `precision`, fp32 or bf16.
 
     Parameters and everything handed on stay float32. The kernels of oneDNN and cuDNN work channels-last and would turn every map around

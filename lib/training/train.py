@@ -96,7 +96,7 @@ class Training:
         self.job, self.run, self.config, self.device = job, run, job.config, job.device
         self.tracker, self.signals, self.check, self.group = tracker, signals, check, group
         seed_everything(job.parameters.seed)
-        self.model: Any = place(build_model(self.config), self.device, job.precision)
+        self.model = place(build_model(self.config), self.device, job.precision)
         self.forward_train = group.forward(self.model, self.device)
         self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
         self.train_set: CustomDataset = build_dataset(self.config.data.train)
