@@ -1,8 +1,9 @@
 """Where and how a detector computes: its device, the layout of its maps, and mixed precision.
 
-In mixed precision the layers compute in bfloat16, everything about boxes stays in float32: a box coordinate of 800 px has steps of 4 px
-in bfloat16, so anchors, box decoding, assignment, RoIAlign, NMS and the losses must not see it. The parts with nearly all the multiplications (backbone, neck, the layers of the heads) run under autocast one by one and
-hand on float32. bfloat16 has float32's range: no loss scaling.
+In mixed precision the layers compute in bfloat16 and everything about boxes stays in float32: a box coordinate of 800 px has steps of
+4 px in bfloat16, so anchors, box decoding, assignment, RoIAlign, NMS and the losses must not see it. The parts with nearly all the
+multiplications (backbone, neck, the layers of the heads) run under autocast one by one and hand on float32. bfloat16 has float32's
+range: no loss scaling.
 """
 
 from __future__ import annotations
