@@ -17,6 +17,11 @@ from lib.models.recipes import Setting, find_recipe
 from lib.training.parameters import ParameterError, pick_precision
 
 CPU = torch.device("cpu")
+PREDICTORS = {
+    "faster_rcnn": "rpn_head.rpn_cls rpn_head.rpn_reg roi_head.bbox_head.fc_cls roi_head.bbox_head.fc_reg",
+    "vfnet": "bbox_head.vfnet_cls bbox_head.vfnet_reg bbox_head.vfnet_reg_refine",
+    "deformable_detr": "bbox_head.cls_branches.0 bbox_head.reg_branches.5.4",
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +97,15 @@ def test_bf16_trains_every_kind_of_detector_to_nearly_the_same_losses(dataset, d
     multiplied = []
     last = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)][-1]
     last.register_forward_hook(lambda module, inputs, output: multiplied.append(output.dtype))
+    said = set[torch.dtype]()
+    for name in PREDICTORS[detector].split():
+        model.get_submodule(name).register_forward_hook(lambda module, inputs, output: said.add(output.dtype))
     in_eval_mode(model)
     exact, _ = model._parse_losses(losses_of(model, image, truth))
     place(model, CPU, "bf16")
     rough, parts = model._parse_losses(losses_of(model, image, truth))
     rough.backward()
-    assert multiplied == [torch.float32, torch.bfloat16]
+    assert multiplied == [torch.float32, torch.bfloat16] and said == {torch.float32}
     assert rough.dtype == torch.float32 and rough.item() == pytest.approx(exact.item(), rel=0.1)
     assert rough.item() != exact.item()
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
@@ -132,8 +140,8 @@ def test_a_depthwise_convolution_that_is_slow_in_bf16_computes_in_float32(datase
         images = torch.randn(1, conv.in_channels, 12, 12).bfloat16()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             found = conv(images)
-        expected = nn.functional.conv2d(images.float(), conv.weight, padding=conv.padding, groups=conv.groups).bfloat16()
-        assert found.dtype == torch.bfloat16 and torch.equal(found, expected) == exact
+        expected = nn.functional.conv2d(images.float(), conv.weight, padding=conv.padding, groups=conv.groups)
+        assert (found.dtype == torch.float32 and torch.equal(found, expected)) == exact
 
 
 @pytest.mark.parametrize(("able", "asked", "picked"), [
