@@ -79,7 +79,7 @@ def test_the_losses_of_20_steps_are_stock_mmdets(job: Any) -> None:
                               for model in (stock, ours, placed))
         assert (here - there).norm() <= 1e-4 * there.norm()
         if np.allclose(values[2], values[0], rtol=1e-4, atol=0):
-            assert (apart - there).norm() <= 1e-3 * there.norm()
+            assert (apart - there).norm() <= 1e-2 * there.norm()
         told.append(values)
         set_lr(optimizer, lr_factor(plan["lr_config"], step // 4, step))
         optimizer.step()
