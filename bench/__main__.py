@@ -1,4 +1,4 @@
-"""`python -m bench [ROW ...]`: the workbook against stock mmdet, row by row; `make bench` does all (18 minutes on 2 cores).
+"""`python -m bench [ROW ...]`: the workbook against stock mmdet, row by row; `make bench` does all (14 minutes on 2 cores).
 
 Writes bench/results.json, where a row that is done again replaces the old one, and the table in bench/README.md.
 """
