@@ -26,14 +26,16 @@ SHOWN = 5  # values of one of them that a sentence names; fifty runs of fifty se
 OVER_SEEDS = ("bbox_mAP", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 
 
-def differences(runs: Sequence[Run]) -> list[str]:
-    """Sentences that name what differs between the runs besides the backbone; empty when nothing does.
+def differences(runs: Sequence[Run], but: str = "") -> list[str]:
+    """Sentences that name what differs between the runs besides the backbone, and besides `but`; empty when nothing does.
 
     Numbers in brackets are experiment numbers. A run that broke off before it wrote a value is not counted for it.
     """
     ordered = by_start(runs)
     found = []
     for aspect, holders in _differing([run.record for run in ordered]).items():
+        if aspect == but:
+            continue
         said = ", ".join(f"{words} (Exp {_ranges(numbers)})" for words, numbers in list(holders.items())[:SHOWN])
         said += f" and {len(holders) - SHOWN} more" if len(holders) > SHOWN else ""
         found.append(f"The {aspect} {'differ' if aspect.endswith('s') else 'differs'}: {said}.")
@@ -71,9 +73,8 @@ def over_seeds(runs: Sequence[Run]) -> pd.DataFrame:
 
 def remarks(runs: Sequence[Run]) -> str:
     """Markdown: what may be concluded from these runs. What differs, how far the seed moves it, and on how many objects it rests."""
-    found, repeated = differences(runs), over_seeds(runs)
-    if len(repeated):
-        found = [sentence for sentence in found if not sentence.startswith("The seed differs")]
+    repeated = over_seeds(runs)
+    found = differences(runs, but="seed" if len(repeated) else "")
     if len(runs) < 2:
         lines = ["**One run**: nothing to compare it with yet.", *(f"- {sentence}" for sentence in found)]
     elif found:
