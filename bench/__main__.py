@@ -28,7 +28,7 @@ ROWS = ("P1", "P1e", "P1s", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9")
 def main(asked: list[str]) -> None:
     if unknown := sorted(set(asked) - set(ROWS)):
         sys.exit(f"no such row: {', '.join(unknown)}. There are: {', '.join(ROWS)}")
-    with tempfile.TemporaryDirectory() as folder:  # before lib is loaded: nothing of the bench belongs to the user's outputs
+    with tempfile.TemporaryDirectory() as folder:  # before the package is loaded: nothing of the bench belongs to the user's outputs
         os.environ.update(WORKBOOK_OUTPUTS=f"{folder}/outputs", WORKBOOK_DATA=f"{folder}/data")
         measure(asked or list(ROWS))
 
@@ -36,8 +36,8 @@ def main(asked: list[str]) -> None:
 def measure(keys: list[str]) -> None:
     from bench import numbers, training, whole
     from bench.row import Row, machine
-    from lib.runs import write_json, write_text
-    from lib.training.environment import git_commit, versions
+    from workbook.runs.folder import write_json, write_text
+    from workbook.training.environment import git_commit, versions
 
     path = HERE / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"rows": {}}

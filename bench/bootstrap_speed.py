@@ -15,8 +15,8 @@ from typing import Any
 import hotcoco
 import numpy as np
 
-from lib.evaluation.matching import match
-from lib.evaluation.resampling import average_precision, resample_weights, summarize
+from workbook.evaluation.matching import match
+from workbook.evaluation.resampling import average_precision, resample_weights, summarize
 
 IMAGES, CLASSES, TRUTHS, DETECTIONS = 5_000, 80, 36_000, 329_000
 

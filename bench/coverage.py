@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from lib.evaluation.bootstrap import Interval, Samples, bootstrap
-from lib.evaluation.matching import match
+from workbook.evaluation.bootstrap import Interval, Samples, bootstrap
+from workbook.evaluation.matching import match
 
 SIZES = (12.0, 55.0, 150.0)  # typical sides in pixels: small, medium, large
 FOUND = (-0.4, 1.2, 2.0)  # log odds that an object of that size is found, in an image of middling difficulty

@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 
 from bench.bootstrap_speed import coco_scale
-from lib.data.reading import sizes_of
-from lib.diagnosis.matching import match
-from lib.diagnosis.stages import DETECTED, TWO_STAGE
-from lib.runs import Run, runs_root, write_json
-from lib.views.fiftyone_database import connect
-from lib.views.fiftyone_samples import read_runs
-from lib.views.fiftyone_views import TRUTH, build, table
+from workbook.data.reading import sizes_of
+from workbook.diagnosis.matching import match
+from workbook.diagnosis.stages import DETECTED, TWO_STAGE
+from workbook.runs.folder import Run, runs_root, write_json
+from workbook.browse.database import connect
+from workbook.browse.samples import read_runs
+from workbook.browse.views import TRUTH, build, table
 
 IMAGES, TRUTHS, DETECTIONS = 1_000, 7_200, 65_800
 

@@ -14,14 +14,14 @@ from pycocotools.cocoeval import COCOeval
 from bench.bootstrap_speed import DETECTIONS, IMAGES, TRUTHS, coco_scale, hotcoco_seconds
 from bench.row import Row, Timing, in_turn, ratio_row, timed
 from bench.stock import few_images, job_of
-from lib.diagnosis.diagnosis import diagnose
-from lib.evaluation.coco_metrics import evaluate
-from lib.evaluation.matching import match
-from lib.evaluation.resampling import average_precision, resample_weights, summarize
-from lib.models.config import build_model
-from lib.models.precision import place
-from lib.training.loader import as_batch, to_device
-from lib.training.validation import as_coco
+from workbook.diagnosis.diagnosis import diagnose
+from workbook.evaluation.coco_metrics import evaluate
+from workbook.evaluation.matching import match
+from workbook.evaluation.resampling import average_precision, resample_weights, summarize
+from workbook.models.config import build_model
+from workbook.models.precision import place
+from workbook.training.loader import as_batch, to_device
+from workbook.training.validation import as_coco
 
 SCALE = f"{IMAGES:,} images, {TRUTHS:,} truths, {DETECTIONS:,} detections"
 

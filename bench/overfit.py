@@ -16,23 +16,23 @@ import tempfile
 import time
 from pathlib import Path
 
-from lib.data.catalog import Dataset, find_dataset
-from lib.evaluation.coco_metrics import evaluate
-from lib.models.backbones import find_backbone
-from lib.models.config import build_config
-from lib.models.detectors import find_detector
-from lib.models.recipes import Setting, find_recipe
-from lib.models.weights import find_weights
-from lib.progress import progress_bar
-from lib.runs import write_json
-from lib.training.job import Job
-from lib.training.loader import batches
-from lib.training.parameters import Parameters, pick_device, pick_precision
-from lib.training.schedule import set_lr
-from lib.training.stopping import StopSignals
-from lib.training.trackers import Tracker
-from lib.training.train import Training
-from lib.training.validation import validate
+from workbook.data.catalog import Dataset, find_dataset
+from workbook.evaluation.coco_metrics import evaluate
+from workbook.models.backbones import find_backbone
+from workbook.models.config import build_config
+from workbook.models.detectors import find_detector
+from workbook.models.recipes import Setting, find_recipe
+from workbook.models.weights import find_weights
+from workbook.progress import progress_bar
+from workbook.runs.folder import write_json
+from workbook.training.job import Job
+from workbook.training.loader import batches
+from workbook.training.parameters import Parameters, pick_device, pick_precision
+from workbook.training.schedule import set_lr
+from workbook.training.signals import StopSignals
+from workbook.training.trackers import Tracker
+from workbook.training.train import Training
+from workbook.training.validation import validate
 
 TILES, GOAL, LOOK_EVERY, WARM_UP = 8, 0.9, 50, 20
 STEPS = {"faster_rcnn": 400, "vfnet": 400, "detr": 1500}  # at most; a transformer that starts from random numbers needs the longest

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from lib.models.precision import has_bf16
-from lib.training.environment import hardware
+from workbook.models.precision import has_bf16
+from workbook.training.environment import hardware
 
 
 @dataclass(frozen=True)

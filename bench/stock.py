@@ -18,17 +18,17 @@ from mmdet.datasets import build_dataloader, build_dataset
 from mmdet.models import build_detector
 from mmdet.utils import build_dp
 
-from lib.data.catalog import data_root, find_dataset
-from lib.evaluation.coco_metrics import evaluate
-from lib.models.config import nested_dicts
-from lib.runs import outputs_root
-from lib.training.job import Job, prepare
-from lib.training.loader import batches
-from lib.training.parameters import Parameters
-from lib.training.stopping import StopSignals
-from lib.training.trackers import Tracker
-from lib.training.train import Training
-from lib.training.validation import validate
+from workbook.data.catalog import data_root, find_dataset
+from workbook.evaluation.coco_metrics import evaluate
+from workbook.models.config import nested_dicts
+from workbook.runs.folder import outputs_root
+from workbook.training.job import Job, prepare
+from workbook.training.loader import batches
+from workbook.training.parameters import Parameters
+from workbook.training.signals import StopSignals
+from workbook.training.trackers import Tracker
+from workbook.training.train import Training
+from workbook.training.validation import validate
 
 
 def few_images(train: int, val: int, source: str = "tree_crowns") -> str:

@@ -18,11 +18,11 @@ from unittest.mock import patch
 
 from rich.console import Console
 
-from lib.sweep import carry_out, check_plan, make_plan
-from lib.sweep_command import sum_up
-from lib.sweep_jobs import LocalJobs
-from lib.sweep_pace import Pace
-from lib.sweep_table import Screen, plan_table, plan_words
+from workbook.sweep.plan import carry_out, check_plan, make_plan
+from workbook.sweep.command import sum_up
+from workbook.sweep.local import LocalJobs
+from workbook.sweep.eta import Pace
+from workbook.sweep.table import Screen, plan_table, plan_words
 
 # one step an epoch on 32 pixels, with an eighth of the channels
 TINY = {
@@ -63,7 +63,7 @@ def main(runs: int, slots: int) -> None:
         sum_up(plan, console)
         own = [entry.seconds - entry.run.record["seconds"] for entry in plan]
     importing = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import lib.training.train"], check=True)
+    subprocess.run([sys.executable, "-c", "import workbook.training.train"], check=True)
     importing = time.monotonic() - importing
     print(f"\n{runs} runs, {slots} at once: {wall:.0f} s. Before the first run {before:.1f} s. Overhead a run: mean "
           f"{sum(own) / runs:.2f} s, largest {max(own):.2f} s. A process of its own would add {importing:.1f} s of imports to each")

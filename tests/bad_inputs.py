@@ -25,23 +25,23 @@ from bad_data import BAD, exif, image_bytes, put, wide_pixels  # noqa: E402
 from small_dataset import HEIGHT, WIDTH, picture  # noqa: E402
 from trained_run import ASKED, Trained  # noqa: E402
 
-from lib import cli  # noqa: E402
-from lib.data.catalog import find_dataset  # noqa: E402
-from lib.data.coco import check_dataset, require_sound  # noqa: E402
-from lib.diagnosis.kept import diagnosis_of  # noqa: E402
-from lib.models.backbones import BACKBONES  # noqa: E402
-from lib.models.weights import Hub, find_weights  # noqa: E402
-from lib.notebook import refuse_unknown  # noqa: E402
-from lib.runs import Run, finished_run, list_runs, open_run  # noqa: E402
-from lib.training.checkpoints import load_trained, save_checkpoint  # noqa: E402
-from lib.training.job import prepare  # noqa: E402
-from lib.training.parameters import check_parameters  # noqa: E402
-from lib.training.trackers import open_tracker  # noqa: E402
-from lib.training.train import train  # noqa: E402
-from lib.views import fiftyone_database  # noqa: E402
-from lib.views.fiftyone_app import directions, free_port  # noqa: E402
-from lib.views.fiftyone_samples import read_runs  # noqa: E402
-from lib.views.tables import comparison, select  # noqa: E402
+from workbook import cli  # noqa: E402
+from workbook.data.catalog import find_dataset  # noqa: E402
+from workbook.data.checks import check_dataset, require_sound  # noqa: E402
+from workbook.diagnosis.store import diagnosis_of  # noqa: E402
+from workbook.models.backbones import BACKBONES  # noqa: E402
+from workbook.models.weights import Hub, find_weights  # noqa: E402
+from workbook.notebooks import refuse_unknown  # noqa: E402
+from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
+from workbook.runs.checkpoints import load_trained, save_checkpoint  # noqa: E402
+from workbook.training.job import prepare  # noqa: E402
+from workbook.training.parameters import check_parameters  # noqa: E402
+from workbook.training.trackers import open_tracker  # noqa: E402
+from workbook.training.train import train  # noqa: E402
+from workbook.browse import database as fiftyone_database  # noqa: E402
+from workbook.browse.app import directions, free_port  # noqa: E402
+from workbook.browse.samples import read_runs  # noqa: E402
+from workbook.views.compare.tables import comparison, select  # noqa: E402
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "bad-inputs.md"
 STOPS, NOTE, HANDLED = "stops before training", "note", "handled"
@@ -318,7 +318,7 @@ RUNS = [
     _run("a config.py that was cut off", "is not as a run writes it", _with("config.py", lambda b: b[:-9]), _load),
     _run("a config.py that holds code", "with code, which is never run", _harmful_config, _load),
     _run("a config.py that imports what is not ours", "asks to import os, which is not of the workbook",
-         _with("config.py", lambda b: b.replace(b"'lib.models.timm_backbone'", b"'os'")), _load),
+         _with("config.py", lambda b: b.replace(b"'workbook.models.timm_backbone'", b"'os'")), _load),
     _run("no metrics.json", "metrics.json is missing", _without("metrics.json"), lambda place: comparison(list_runs())),
     _run("a broken metrics.json", "is not valid JSON", _with("metrics.json", lambda b: b"{"), lambda place: comparison(list_runs())),
     _run("no predictions.json", "predictions.json is missing", _without("predictions.json"), _diagnose),

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from mmcv import Config
 
-from lib.diagnosis.false_positives import KINDS
-from lib.diagnosis.kept import Kept
-from lib.diagnosis.stages import TWO_STAGE, Stages
-from lib.diagnosis.trace import COLUMNS
-from lib.runs import Run
+from workbook.diagnosis.false_positives import KINDS
+from workbook.diagnosis.store import Kept
+from workbook.diagnosis.stages import TWO_STAGE, Stages
+from workbook.diagnosis.trace import COLUMNS
+from workbook.runs.folder import Run
 
 SIDES = {"small": 20, "medium": 50, "large": 110}
 DROPS = (0.3, 0.2, 0.1, 0.0, 0.15)

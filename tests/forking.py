@@ -51,11 +51,11 @@ class Trainer:
 
 
 def serve() -> None:
-    import lib.cli
-    import lib.training.job
-    import lib.training.train
-    import lib.views.report
-    import lib.views.tables  # noqa: F401
+    import workbook.cli
+    import workbook.training.job
+    import workbook.training.train
+    import workbook.views.report
+    import workbook.views.compare.tables  # noqa: F401
 
     for line in sys.stdin:
         pid = os.fork()
@@ -66,8 +66,8 @@ def serve() -> None:
 
 
 def child(words: list[str], outputs: str, moment: list[Any] | None, what: str) -> None:
-    from lib import cli
-    from lib.views import report
+    from workbook import cli
+    from workbook.views import report
 
     Path(outputs).mkdir(parents=True, exist_ok=True)
     out = os.open(f"{outputs}/said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -90,7 +90,7 @@ def child(words: list[str], outputs: str, moment: list[Any] | None, what: str) -
 
 def watch(outputs: Path, moment: tuple[str, int] | None, what: str) -> None:
     """Put a hook at every moment at which a training can be hit, and note each in `moments.jsonl`."""
-    from lib.training import log, train
+    from workbook.training import log, train
 
     seen: Counter[str] = Counter()
     replace, step, evaluate, write = os.replace, train.Training._train_step, train.evaluate, log.Log.write

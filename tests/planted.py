@@ -21,8 +21,8 @@ from mmdet.core import bbox_overlaps
 from mmdet.models import build_detector
 from torch import Tensor, nn
 
-from lib.data.mmdet_dataset import OrderedCocoDataset
-from lib.models.recipes import shipped_config
+from workbook.data.mmdet_dataset import OrderedCocoDataset
+from workbook.models.recipes import shipped_config
 
 SIDE = 256
 CLASSES = ("cat", "dog", "owl")

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lib.data.catalog import Dataset
+from workbook.data.catalog import Dataset
 
 # Lowest and highest side in pixels, well inside COCO's buckets (small < 32², medium < 96², large above).
 SIDES = {"small": (10, 26), "medium": (38, 60), "large": (100, 130)}

@@ -16,10 +16,10 @@ from mmdet.datasets import build_dataset
 from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save, write_dataset
 from trained_run import Trained
 
-from lib.data.catalog import find_dataset
-from lib.data.coco import check_dataset
-from lib.models.backbones import find_backbone
-from lib.models.config import data_config
+from workbook.data.catalog import find_dataset
+from workbook.data.checks import check_dataset
+from workbook.models.backbones import find_backbone
+from workbook.models.config import data_config
 
 SAID: dict[str, str] = {}
 

@@ -11,11 +11,11 @@ import nbformat
 import papermill
 import pytest
 from scenes import make_dataset
-from test_train import NARROW
+from small_run import NARROW
 
-from lib.runs import list_runs
-from lib.training.parameters import Parameters
-from lib.views.report import NOTEBOOKS, write_html
+from workbook.runs.folder import list_runs
+from workbook.training.parameters import Parameters
+from workbook.views.report import NOTEBOOKS, write_html
 
 ROOT = NOTEBOOKS.parent
 TRAINING = {

@@ -117,7 +117,7 @@ def good():
     notebook = new.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     parameters = new.new_code_cell('name = "x"  # which', metadata={"tags": ["parameters"]})
     notebook.cells = [new.new_markdown_cell("# 9 · Test: does it?"), parameters, new.new_markdown_cell("Look."),
-                      new.new_code_cell("from lib import runs\n\nrun = runs.open_run(name)"), new.new_markdown_cell("See."),
+                      new.new_code_cell("from workbook.runs import folder\n\nrun = folder.open_run(name)"), new.new_markdown_cell("See."),
                       new.new_code_cell("run.log()")]
     return notebook
 

@@ -24,20 +24,20 @@ from mmcv import Config
 from small_dataset import load, save, write_dataset
 from trained_run import ASKED, CLASSES, DATASET, KEY, Trained
 
-from lib.data.images import image_path
-from lib.data.mmdet_dataset import OrderedCocoDataset
-from lib.data.reading import DataError
-from lib.models.run_config import read_config
-from lib.runs import Run, RunError
-from lib.training.checkpoints import read_checkpoint, save_checkpoint
-from lib.training.job import prepare
-from lib.training.parameters import check_parameters
-from lib.training.trackers import TrackerError, open_tracker
-from lib.training.train import train
-from lib.views.fiftyone_app import ADDRESS
-from lib.views.pictures import detections
-from lib.views.report import NOTEBOOKS, write_html
-from lib.views.tables import as_text
+from workbook.data.images import image_path
+from workbook.data.mmdet_dataset import OrderedCocoDataset
+from workbook.data.reading import DataError
+from workbook.runs.config import read_config
+from workbook.runs.folder import Run, RunError
+from workbook.runs.checkpoints import read_checkpoint, save_checkpoint
+from workbook.training.job import prepare
+from workbook.training.parameters import check_parameters
+from workbook.training.trackers import TrackerError, open_tracker
+from workbook.training.train import train
+from workbook.browse.app import ADDRESS
+from workbook.views.run.pictures import detections
+from workbook.views.report import NOTEBOOKS, write_html
+from workbook.views.compare.tables import as_text
 
 ROOT = NOTEBOOKS.parent
 LIB = [(path, ast.parse(path.read_text())) for path in sorted((ROOT / "lib").rglob("*.py"))]
@@ -227,7 +227,7 @@ def test_jupyter_and_the_app_are_started_for_this_machine_alone() -> None:
     assert ADDRESS == "127.0.0.1"
     launches = [call for _, tree in LIB for call in calls(tree) if ast.unparse(call.func).endswith("launch_app")]
     assert launches and all(any(key.arg == "address" and ast.unparse(key.value) == "ADDRESS" for key in call.keywords) for call in launches)
-    assert '"--bind_ip", "127.0.0.1"' in (ROOT / "lib" / "views" / "mongod.py").read_text()
+    assert '"--bind_ip", "127.0.0.1"' in (ROOT / "lib" / "workbook" / "browse" / "mongod.py").read_text()
 
 
 def holders(folder: Path) -> list[Path]:

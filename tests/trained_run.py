@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from scenes import make_dataset
-from test_train import SMALL
+from small_run import SMALL
 
-from lib.runs import Run
-from lib.training.job import prepare
-from lib.training.parameters import check_parameters
-from lib.training.train import train
+from workbook.runs.folder import Run
+from workbook.training.job import prepare
+from workbook.training.parameters import check_parameters
+from workbook.training.train import train
 
 DATASET = """<img src=x onerror=alert(1)> "o'clock\""""
 CLASSES = ("<script>alert(1)</script>", """$5 "each" & it's [a](javascript alert(1)) \\frac{$""")

@@ -1,0 +1,221 @@
+"""Diagnosed runs as a FiftyOne dataset with saved views: the misses themselves, by stage, as patches, the worst first.
+
+A second call writes our fields and our saved views anew. Samples, their tags, the tags of the boxes, and fields and
+views that the user made stay: a box keeps its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from bson import ObjectId
+from filelock import FileLock
+from pymongo import UpdateOne
+
+from workbook.data.images import image_path
+from workbook.diagnosis.false_positives import KINDS
+from workbook.diagnosis.stages import BOX, CLASS, DETECTED, DETECTED_COLOR, RANKING, SUPPRESSION
+from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS
+from workbook.browse.database import connect, database_folder
+from workbook.browse.samples import FOUND, Browsed, images, prediction_labels, suffix, truth_labels
+
+if TYPE_CHECKING:  # it imports matplotlib, and `workbook browse` draws nothing
+    from pandas.io.formats.style import Styler
+
+TRUTH = "ground_truth"
+OURS = "workbook_views"  # in the dataset's info: the names of the views that a rebuild may replace
+# What loses in each stage, worst first: the attribute to sort by, and whether the highest comes first.
+WORST = (("best_proposal_iou", False), ("class_score", False), ("box_iou", False), ("box_iou", False), ("false_above", True))
+WORST_WORDS = {"best_proposal_iou": "the worst best proposal first", "class_score": "the lowest score of its own class first",
+               "box_iou": "the worst box first", "false_above": "the most false detections above it first"}
+# A false positive has the color of the stage that would have to be better.
+MATCH_COLORS = {FOUND: DETECTED_COLOR, "duplicate": SUPPRESSION.color, "wrong class": CLASS.color, "poor box": BOX.color,
+                "background": RANKING.color, "wrong class and poor box": "#000000"}
+
+
+@dataclass(frozen=True)
+class SavedView:
+    """A saved view of boxes as patches. `where` is an expression on the attributes of `field`."""
+
+    name: str
+    description: str
+    color: str
+    field: str
+    where: Any
+    sort_by: str
+    highest_first: bool
+
+
+def build(browsed: Sequence[Browsed]) -> Any:
+    """The FiftyOne dataset of these runs (see `read_runs`) with its saved views, made or made anew; returns it, persistent.
+
+    Raises BrowseError without a database.
+    """
+    fo = connect()
+    name = dataset_name(browsed)
+    with FileLock(database_folder() / f".{name}.lock"):  # two at once would both add the images
+        dataset = fo.load_dataset(name) if fo.dataset_exists(name) else _new_dataset(fo, name, browsed[0])
+        dataset.info["runs"] = [run.run.name for run in browsed]
+        _write_labels(fo, dataset, TRUTH, truth_labels(browsed, name))
+        for run in browsed:
+            _write_labels(fo, dataset, run.field, prediction_labels(run, name))
+        dataset.app_config.color_scheme = _colors(fo, browsed)
+        _save_views(fo, dataset, saved_views(browsed))
+    return dataset
+
+
+def dataset_name(runs: Sequence[Browsed]) -> str:
+    """`<data>-<run>`, with several runs `<data>-<their hex digits>`: the same runs, the same dataset."""
+    data, names = runs[0].run.record["data"]["name"], [run.run.name for run in runs]
+    name = f"{data}-{names[0]}" if len(names) == 1 else "-".join([data, *(name.rsplit("-", 1)[-1] for name in names)])
+    digits = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name if len(name) <= 90 else f"{name[:80]}-{digits}"  # FiftyOne takes 100 characters
+
+
+def _new_dataset(fo: Any, name: str, run: Browsed) -> Any:
+    dataset = fo.Dataset(name, persistent=True)
+    dataset.description = "Made by `workbook browse`: truth with the stage that loses it, and predictions with COCO's match"
+    dataset.add_sample_field("image_id", fo.IntField)
+    dataset.add_samples([
+        fo.Sample(filepath=str(image_path(run.images_dir, image["file_name"]).absolute()), image_id=image["id"],
+                  metadata=fo.ImageMetadata(width=image["width"], height=image["height"]))
+        for image in images(run).values()], dynamic=False)
+    return dataset
+
+
+def _write_labels(fo: Any, dataset: Any, field: str, labels: Iterable[tuple[int, dict[str, Any]]]) -> None:
+    """Replace the boxes of the field; the tags of those that were there stay.
+
+    They go to the database as it keeps them (what `fo.Detection.to_dict` gives): as objects they take three times as long.
+    """
+    from fiftyone.core.odm import get_db_conn
+
+    tags, types = _tags(dataset, field), {}  # type: dict[str, list[str]], dict[str, type]
+    of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for image_id, attributes in labels:
+        types |= {name: type(value) for name, value in attributes.items() if name not in types}
+        id_ = attributes.pop("id")
+        of_image[image_id].append({"_id": ObjectId(id_), "_cls": "Detection", "attributes": {}, "tags": tags.get(id_, []), **attributes})
+    schema = dataset.get_field_schema(flat=True)
+    if field not in schema:
+        dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    kinds = {str: fo.StringField, bool: fo.BooleanField, int: fo.IntField, float: fo.FloatField}
+    for name, kind in types.items():
+        if kind in kinds and name not in ("id", "label", "confidence") and f"{field}.detections.{name}" not in schema:
+            dataset.add_sample_field(f"{field}.detections.{name}", kinds[kind])
+    now = datetime.now(UTC)
+    ids, image_ids = dataset.values(["id", "image_id"])
+    get_db_conn()[dataset._sample_collection_name].bulk_write([
+        UpdateOne({"_id": ObjectId(id_)}, {"$set": {
+            field: {"_cls": "Detections", "detections": of_image[image_id]}, "last_modified_at": now}})
+        for id_, image_id in zip(ids, image_ids, strict=True)], ordered=False)
+    dataset.reload()
+
+
+def _tags(dataset: Any, field: str) -> dict[str, list[str]]:
+    """Box id → its tags, of those that have any."""
+    if field not in dataset.get_field_schema():
+        return {}
+    ids, tags = dataset.values([f"{field}.detections.id", f"{field}.detections.tags"])
+    return {id_: of_box for in_image in zip(ids, tags, strict=True)
+            for id_, of_box in zip(*(part or [] for part in in_image), strict=True) if of_box}
+
+
+def _colors(fo: Any, runs: Sequence[Browsed]) -> Any:
+    """Truth by the stage that loses it (with several runs: in the first that misses it), predictions by COCO's match."""
+    stages = {stage["name"]: stage["color"] for run in runs for stage in run.stages}
+    by_stage = {"path": TRUTH, "colorByAttribute": "stage",
+                "valueColors": [{"value": name, "color": color} for name, color in {**stages, DETECTED: DETECTED_COLOR}.items()]}
+    by_match = [{"path": run.field, "colorByAttribute": "match",
+                 "valueColors": [{"value": name, "color": color} for name, color in MATCH_COLORS.items()]} for run in runs]
+    return fo.ColorScheme(color_by="value", fields=[by_stage, *by_match])
+
+
+def saved_views(runs: Sequence[Browsed]) -> list[SavedView]:
+    """What is worth a look, run by run, then what one run finds and another misses. Needs the connected fiftyone."""
+    letters = [chr(ord("A") + number) if len(runs) > 1 else "" for number in range(len(runs))]
+    found = [view for run, letter in zip(runs, letters, strict=True) for view in _of_run(run, letter, suffix(run, runs))]
+    for (one, a), (two, b) in permutations(zip(runs, letters, strict=True), 2):
+        found.append(_missed_and_found(one, a, two, b, runs))
+    return found
+
+
+def _of_run(run: Browsed, letter: str, end: str) -> list[SavedView]:
+    from fiftyone import ViewField as F
+
+    before, whose = (f"{letter} · ", f" Run {letter} is {run.run.name}.") if letter else ("", "")
+    small, missed = F("size") == "small", F(f"detected{end}") == False  # noqa: E712  an expression of the database
+    views = []
+    for stage, (sort_by, highest) in zip(run.stages, WORST, strict=True):
+        views.append(SavedView(
+            f"{before}small: lost at {stage['name']}",
+            f"{stage['question']} Small objects for which the answer is no, {WORST_WORDS[sort_by]}. "
+            f"What may help: {'; '.join(stage['remedies'])}.{whose}",
+            stage["color"], TRUTH, small & (F(f"stage{end}") == stage["name"]), f"{sort_by}{end}", highest))
+    views.append(SavedView(
+        f"{before}small: all missed", f"Small objects that COCO does not count as found (IoU {run.iou:g}), the largest first.{whose}",
+        "#56B4E9", TRUTH, small & missed, "area", True))
+    views.append(SavedView(
+        f"{before}small: false positives", "Small detections that COCO counts as false, the surest first; "
+        f"`match` says of which kind.{whose}", RANKING.color, run.field, small & F("match").is_in(list(KINDS)), "confidence", True))
+    sure = run.suspects.sure
+    views.append(SavedView(
+        f"{before}label suspects: not labelled",
+        f"Detections near no object of which the detector is sure (score {sure:.2f} or more), the surest first: was an object "
+        f"forgotten?{whose}", "#999999", run.field,
+        F("suspect") == NO_LABEL, "confidence", True))
+    views.append(SavedView(
+        f"{before}label suspects: wrong class",
+        f"Missed objects that the detector surely (score {sure:.2f} or more) takes for another class, the surest first: is the "
+        f"label right?{whose}", "#999999", TRUTH,
+        F(f"suspect{end}") == OTHER_CLASS, f"named_score{end}", True))
+    return views
+
+
+def _missed_and_found(one: Browsed, a: str, two: Browsed, b: str, runs: Sequence[Browsed]) -> SavedView:
+    from fiftyone import ViewField as F
+
+    ends = suffix(one, runs), suffix(two, runs)
+    return SavedView(
+        f"missed by {a}, found by {b}", f"Objects of any size that {one.run.name} ({a}) misses and {two.run.name} ({b}) finds, "
+        f"those that {b} is surest of first. The color is the stage at which {a} loses them.", DETECTED_COLOR, TRUTH,
+        (F(f"detected{ends[0]}") == False) & F(f"detected{ends[1]}"), f"score{ends[1]}", True)  # noqa: E712
+
+
+def _save_views(fo: Any, dataset: Any, views: Sequence[SavedView]) -> None:
+    """Replace the views that an earlier call saved; one of the user's that has our name stays, and it is said."""
+    for name in dataset.info.get(OURS, []):
+        if dataset.has_saved_view(name):
+            dataset.delete_saved_view(name)
+    taken, saved = set(dataset.list_saved_views()), []
+    for view in views:
+        if view.name in taken:
+            print(f"your own saved view '{view.name}' stays; rename it to get the workbook's")
+            continue
+        boxes = dataset.filter_labels(view.field, view.where).to_patches(view.field)
+        boxes = boxes.sort_by(f"{view.field}.{view.sort_by}", reverse=view.highest_first)
+        dataset.save_view(view.name, boxes, description=view.description, color=view.color)
+        saved.append(view.name)
+    dataset.info[OURS] = saved
+    dataset.save()
+
+
+def table(dataset: Any) -> pd.DataFrame:
+    """The saved views of the dataset, ours and the user's: name, how many boxes (or images), description."""
+    rows = []
+    for name in dataset.list_saved_views():
+        about = dataset.get_saved_view_info(name)
+        rows.append({"saved view": name, "shows": len(dataset.load_saved_view(name)), "what it is": about["description"] or ""})
+    return pd.DataFrame(rows, columns=["saved view", "shows", "what it is"])
+
+
+def for_reading(views: pd.DataFrame) -> Styler:
+    """The table whole, text to the left."""
+    return views.style.hide(axis="index").format(escape="html").set_table_styles([{"selector": "td, th", "props": "text-align: left"}])

@@ -1,0 +1,261 @@
+"""The `workbook` command: the notebooks' work without a notebook open."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.markup import escape
+from rich.table import Table
+
+from workbook.data.catalog import DataError
+from workbook.models.weights import WeightsError
+from workbook.runs.folder import FIRST_RUN, WRITABLE, RunError, finished_run, list_runs, open_run, outputs_root, runs_root
+from workbook.sweep.plan import SweepError
+from workbook.training.parameters import ParameterError, Parameters, check_parameters
+from workbook.training.trackers import TrackerError
+from workbook.browse.database import BrowseError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+                  help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
+FIELDS = Parameters.model_fields
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+PROBLEMS = (BrowseError, DataError, ParameterError, RunError, SweepError, TrackerError, WeightsError)
+
+
+def main() -> None:
+    """The command's entry: a problem that the user can mend is said in words, not as a traceback."""
+    try:
+        app()
+    except PROBLEMS as error:
+        _refuse(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        where = Path(error.filename).parent if error.filename else outputs_root()
+        _refuse(f"cannot write in {where}: {error.strerror}. {WRITABLE}")
+
+
+def _refuse(words: str) -> None:
+    Console(stderr=True, highlight=False).print(words, markup=False, style="red", soft_wrap=True)
+    sys.exit(2)
+
+
+def _option(name: str) -> Any:
+    return typer.Option(help=FIELDS[name].description)
+
+
+def _several(name: str) -> Any:
+    return typer.Option(help=f"{FIELDS[name].description}; several with commas")
+
+
+@app.command(epilog=f"Example: {FIRST_RUN}")
+def run(
+    dataset: Annotated[str, _option("dataset")] = FIELDS["dataset"].default,
+    detector: Annotated[str, _option("detector")] = FIELDS["detector"].default,
+    backbone: Annotated[str, _option("backbone")] = FIELDS["backbone"].default,
+    recipe: Annotated[str, _option("recipe")] = FIELDS["recipe"].default,
+    pretrained: Annotated[str, _option("pretrained")] = FIELDS["pretrained"].default,
+    load_from: Annotated[str, _option("load_from")] = FIELDS["load_from"].default,
+    epochs: Annotated[int, _option("epochs")] = FIELDS["epochs"].default,
+    image_size: Annotated[str, _option("image_size")] = "1024",
+    batch_size: Annotated[int, _option("batch_size")] = FIELDS["batch_size"].default,
+    seed: Annotated[int, _option("seed")] = FIELDS["seed"].default,
+    device: Annotated[str, _option("device")] = FIELDS["device"].default,
+    devices: Annotated[int, _option("devices")] = FIELDS["devices"].default,
+    precision: Annotated[str, _option("precision")] = FIELDS["precision"].default,
+    tracker: Annotated[str, _option("tracker")] = FIELDS["tracker"].default,
+    checkpoint_minutes: Annotated[float, _option("checkpoint_minutes")] = FIELDS["checkpoint_minutes"].default,
+    overrides: Annotated[str, _option("overrides")] = FIELDS["overrides"].default,
+) -> None:
+    """Train one detector with one backbone; the same parameters always lead to the same run folder.
+
+    A finished run is not trained again, a broken-off one goes on. The last line is the run folder. Ctrl-C and SIGTERM save a
+    checkpoint and leave (exit codes 130 and 143).
+    """
+    asked = check_parameters(dict(locals()))
+    from workbook.training.job import prepare
+    from workbook.training.train import train
+    from workbook.views.report import execute_notebook
+
+    with _exit_when_stopped():
+        done = train(prepare(asked))
+    # the run is done, so the notebook only shows it
+    page = execute_notebook("2_train", done.folder / "2_train.ipynb", asked.model_dump(mode="json"))
+    print(f"page: {page}")
+    print(done.folder)
+
+
+@contextmanager
+def _exit_when_stopped() -> Iterator[None]:
+    """The exit code that a shell expects of a stopped training: 130 after Ctrl-C, 143 after SIGTERM."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(getattr(stop, "code", 130)) from None
+
+
+@app.command(epilog="Example: workbook rerun faster_rcnn-tf_efficientnet_lite0-cb294171")
+def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")]) -> None:
+    """Train a finished run again, beside it, and compare every figure and the weights.
+
+    Ends with code 1 when figures differ by more than 1e-9 on the same hardware with the same versions.
+    """
+    from workbook.training.rerun import rerun as train_again
+
+    with _exit_when_stopped():
+        found = train_again(open_run(name))
+    table = Table("figure", "before", "after", "difference", box=None)
+    for row in found.table.to_dict("records"):
+        table.add_row(escape(row["figure"]), str(row["before"]), str(row["after"]), f"{row['difference']:.3g}")
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print("The same to the bit." if found.equal else "Not the same to the bit. What is another:")
+    if not found.equal:
+        print(*(found.changes or ["nothing that is known: code, versions, hardware, settings and weight files are the same"]), sep="\n")
+    raise typer.Exit(1 if found.broken else 0)
+
+
+@app.command(epilog="Example: workbook sweep --backbone resnet50,swin_t --seed 0,1,2 --jobs 2")
+def sweep(
+    file: Annotated[Path | None, typer.Argument(help="a YAML file of grids, such as studies/demo.yaml; options replace its keys")] = None,
+    dataset: Annotated[str | None, _several("dataset")] = None,
+    detector: Annotated[str | None, _several("detector")] = None,
+    backbone: Annotated[str | None, _several("backbone")] = None,
+    recipe: Annotated[str | None, _several("recipe")] = None,
+    pretrained: Annotated[str | None, _several("pretrained")] = None,
+    load_from: Annotated[str | None, _several("load_from")] = None,
+    epochs: Annotated[str | None, _several("epochs")] = None,
+    image_size: Annotated[str | None, _several("image_size")] = None,
+    batch_size: Annotated[str | None, _several("batch_size")] = None,
+    seed: Annotated[str | None, _several("seed")] = None,
+    device: Annotated[str | None, _option("device")] = None,
+    devices: Annotated[int | None, _option("devices")] = None,
+    precision: Annotated[str | None, _several("precision")] = None,
+    tracker: Annotated[str | None, _option("tracker")] = None,
+    checkpoint_minutes: Annotated[float | None, _option("checkpoint_minutes")] = None,
+    overrides: Annotated[str | None, _option("overrides")] = None,
+    jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
+    on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
+    address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, train nothing")] = False,
+) -> None:
+    """Train every combination of the given values: commas separate several. Done runs are skipped, broken-off ones go on.
+
+    Everything is checked before the first run starts. Ends with 1 when a run failed; the same call takes up what is left.
+    """
+    given = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
+    from workbook.sweep.command import run_sweep
+
+    raise typer.Exit(run_sweep(file, given, jobs, on, address, dry_run))
+
+
+@app.command("list", epilog="Example: workbook list")
+def list_command() -> None:
+    """All runs, oldest first, with their status and mAP. A run is `broken off` when it is not finished and nobody trains it."""
+    from workbook.views.compare.tables import comparison
+
+    runs = list_runs()
+    if not runs:
+        raise RunError(f"no runs in {runs_root()}: make one with `{FIRST_RUN}`")
+    idle = {run.name for run in runs if not run.busy}
+    table = Table("Exp", "run", "dataset", "status", "epochs", "mAP", "mAP_50", "mAP_s", box=None)
+    for row in comparison(runs).to_dict("records"):
+        figures = [f"{row[f'val/{key}']:.3f}" if row[f"val/{key}"] == row[f"val/{key}"] else ""
+                   for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
+        status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
+        table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, str(row["Epoch"]), *figures)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@app.command(epilog="Example: workbook compare --dataset tree_crowns")
+def compare(
+    runs: Annotated[str, typer.Option(help="run names, separated by commas; empty = all")] = "",
+    dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
+) -> None:
+    """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
+    from workbook.views.compare.summary import remarks
+    from workbook.views.compare.tables import comparison, select, write_comparison
+
+    chosen = select(runs, dataset)
+    paths = write_comparison(comparison(chosen), outputs_root())
+    Console(width=None if sys.stdout.isatty() else 160).print(Markdown(remarks(chosen)))
+    print(*paths, sep="\n")
+
+
+@app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")
+def diagnose(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder; `workbook list` shows them")],
+    other: Annotated[str, typer.Option(help="a second run on the same val images to set beside it")] = "",
+    iou: Annotated[float, typer.Option(help="from this overlap on a box fits its object", min=0.01, max=0.99)] = 0.5,
+) -> None:
+    """Why a run's objects are missed: notebook 3 in the run folder, with its page. What is known already is only read."""
+    chosen = finished_run(name)
+    beside = str(finished_run(other).folder) if other else ""
+    from workbook.views.report import execute_notebook
+
+    page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {"run": str(chosen.folder), "other": beside, "iou": iou})
+    Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))
+    print(f"page: {page}")
+
+
+@app.command(epilog="Example: workbook browse faster_rcnn-swin_t-1a2b3c4d faster_rcnn-resnet50-5e6f7a8b")
+def browse(
+    runs: Annotated[list[str], typer.Argument(help="diagnosed runs on the same data; with several, what one finds and another misses")],
+    port: Annotated[int, typer.Option(help="where the App listens, on 127.0.0.1 alone; when taken, the next free port")] = 5151,
+) -> None:
+    """The misses themselves, in the FiftyOne App, until Ctrl-C: truth, predictions, and saved views by stage."""
+    from workbook.browse.app import directions, free_port, launch
+    from workbook.browse.samples import open_runs, read_runs
+    from workbook.browse.views import build, table
+
+    chosen, _ = read_runs(open_runs(runs)), free_port(port)
+    try:
+        dataset = build(chosen)
+        session = launch(dataset, port)
+        views = Table("shows", "saved view", box=None)
+        for row in table(dataset).to_dict("records"):
+            views.add_row(escape(str(row["shows"])), escape(row["saved view"]))
+        Console(width=None if sys.stdout.isatty() else 160).print(views)
+        print(f"Dataset {dataset.name}: choose a saved view at the upper left of the App. Its description says what it shows.")
+        print(directions(session.server_port, port), "Ctrl-C ends it; tags and views are kept.", sep="\n", flush=True)
+        session.wait(-1)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command(epilog="Example: workbook check litter")
+def check(name: Annotated[str, typer.Argument(help="a folder of data/, or tree_crowns")]) -> None:
+    """Read a dataset whole and report every problem at once. Errors end with code 1; notes do not."""
+    from workbook.data.catalog import dataset_folder
+    from workbook.data.checks import check_dataset
+
+    problems = check_dataset(dataset_folder(name))
+    for problem in problems:
+        print(problem)
+    errors = sum(problem.level == "error" for problem in problems)
+    print(f"{name}: {errors} errors, {len(problems) - errors} notes")
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command(epilog="Example: workbook split litter --val-share 0.2 --group-by location")
+def split(
+    name: Annotated[str, typer.Argument(help="a folder of data/ with train.json and no val.json")],
+    val_share: Annotated[float, typer.Option(help="share of the images that go to val, between 0 and 1")] = 0.2,
+    seed: Annotated[int, typer.Option(help="another seed, another split")] = 0,
+    group_by: Annotated[str, typer.Option(help="a field of the images; those with the same value stay together")] = "",
+) -> None:
+    """Make a val set from train.json: stratified by class and object size, seeded. The whole file is kept as all.json."""
+    from workbook.data.split import split as split_dataset
+
+    print(*split_dataset(name, val_share=val_share, seed=seed, group_by=group_by), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Is a dataset sound? Every problem of both splits at once, with its file, its id, its reason and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from workbook.data.catalog import Dataset, dataset_folder
+from workbook.data.entries import Found, Level, Problem, entry_problems, has_id
+from workbook.data.images import MISSING, ImageFile, image_files, leaves_folder
+from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco, size_counts
+
+__all__ = ["Coco", "Problem", "check_dataset", "content_hash", "parse_image_size", "read_coco", "require_sound"]
+
+SMALLEST, LARGEST = 32, 10_000  # pixels: the deepest feature level has stride 32
+SHOWN = 30  # errors in the message of require_sound
+
+
+def parse_image_size(value: Any) -> tuple[int, int]:
+    """`1024`, `"1024"`, `"1333x800"`, `[1333, 800]` or `(1333, 800)` → (width, height) in pixels.
+
+    Raises ValueError for anything else, and for sides under 32 or over 10000.
+    """
+    sides: Any = value
+    if isinstance(value, str):
+        numbers = re.fullmatch(r"\s*(\d{1,9})\s*(?:[xX×]\s*(\d{1,9})\s*)?", value)
+        sides = [int(numbers[1]), int(numbers[2] or numbers[1])] if numbers else None
+    elif isinstance(value, int):
+        sides = [value, value]
+    if (not isinstance(sides, list | tuple) or len(sides) != 2
+            or any(not isinstance(side, int) or isinstance(side, bool) for side in sides)):
+        raise ValueError(f"{value!r} is no image size: give pixels as 1024, or width x height as 1333x800")
+    width, height = sides
+    if not all(SMALLEST <= side <= LARGEST for side in (width, height)):
+        raise ValueError(f"{value!r} is out of range: a side has {SMALLEST} to {LARGEST} pixels")
+    return width, height
+
+
+def require_sound(dataset: Dataset) -> None:
+    """Raises DataError that lists the dataset's errors. Notes do not stop."""
+    stop_at_errors(dataset.name, dataset.folder, check_dataset(dataset.folder))
+
+
+def stop_at_errors(name: str, folder: Path, problems: list[Problem]) -> None:
+    """Raises DataError with the first 30 errors, their number and what to do, when there is one."""
+    errors = [problem for problem in problems if problem.level == "error"]
+    if errors:
+        lines = [f"  - {', '.join(filter(None, (error.file, error.id)))}: {error.reason}" for error in errors[:SHOWN]]
+        more = [f"  and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
+        raise DataError("\n".join([f"{folder} cannot be used, it has {len(errors)} error(s):", *lines, *more,
+                                   f"Mend them, then see `workbook check {name}`, which lists all errors and notes"]))
+
+
+def check_dataset(folder: Path | str, splits: tuple[str, ...] = ("train", "val")) -> list[Problem]:
+    """All problems of a dataset: of a folder, or of the one of this name in the data folder.
+
+    The first time every image is decoded, see `lib/workbook/data/images.py`. Raises DataError when there is no such dataset.
+    """
+    folder = folder if isinstance(folder, Path) else dataset_folder(folder)
+    problems: list[Problem] = []
+    contents: dict[str, Coco] = {}
+    for split in splits:
+        try:
+            contents[split] = read_coco(folder / f"{split}.json")
+        except DataError as error:
+            reason = str(error).removeprefix(f"{folder / split}.json ")
+            problems.append(Problem("error", f"{split}.json", "", reason))
+    images = {split: _images_to_open(content) for split, content in contents.items()}
+    files = image_files(folder / "images", [image["file_name"] for its in images.values() for image in its])
+    if not (folder / "images").is_dir():
+        problems.append(Problem("error", "images/", "", f"there is no such folder in {folder}: put the images there"))
+    for split, content in contents.items():
+        found = entry_problems(f"{split}.json", content)  # type: ignore[arg-type]
+        if not any(problem.level == "error" for problem in found):
+            found += _object_problems(split, content)
+        if (folder / "images").is_dir():
+            found += _file_problems(folder / "images", f"{split}.json", images[split], files)
+        problems += found
+    problems += _same_images(images, files)
+    if len(contents) == 2:
+        problems += _class_problems(contents["train"], contents["val"])
+    return problems
+
+
+def _images_to_open(content: Coco) -> list[Any]:
+    """The images whose entries are good enough to look for their files."""
+    return [image for image in content["images"] if has_id(image) and isinstance(image.get("file_name"), str)
+            and image["file_name"] and not leaves_folder(image["file_name"])]
+
+
+def _object_problems(split: str, content: Coco) -> Iterator[Problem]:
+    """What a file lacks as a whole, though its entries are sound."""
+    sizes = size_counts(content["annotations"])
+    if not sizes:
+        purpose = "measure" if split == "val" else "learn"
+        yield Problem("error", f"{split}.json", "", f"it has no object (crowds are none), so nothing to {purpose}")
+    elif split == "val" and not sizes["small"]:
+        yield Problem("note", "val.json", "", "it has no small object (area up to 32²): bbox_mAP_s will have no value")
+
+
+def _file_problems(images_dir: Path, file: str, images: list[Any], files: dict[str, ImageFile]) -> Iterator[Problem]:
+    there = [path.name for path in images_dir.iterdir()]
+    for image in images:
+        name, found = image["file_name"], files[image["file_name"]]
+        for level, reason in (("error", found.error), ("note", found.note)):
+            if reason:
+                hint = _what_was_meant(name, there) if reason == MISSING else ""
+                yield Problem(level, f"images/{name}", f"image {image['id']} of {file}", reason + hint)  # type: ignore[arg-type]
+        if not found.error:
+            yield from (Problem(level, file, f"image {image['id']}", f"{name} {reason}") for level, reason in
+                        _size(image.get("width"), image.get("height"), found))
+
+
+def _size(width: Any, height: Any, found: ImageFile) -> Found:
+    """Whether the entry's size is that of the image as training reads it: mmcv applies the EXIF orientation first."""
+    turned = found.orientation > 1
+    if (width, height) != (found.width, found.height):
+        why = f" after its EXIF orientation {found.orientation}, which training applies" if turned else ""
+        do = "save it upright, or turn size and boxes with it" if turned else "are the boxes for another version of it?"
+        yield "error", f"is {found.width}x{found.height} pixels{why}, but the entry says {width}x{height}: {do}"
+    elif turned and (found.orientation < 5 or found.width == found.height):
+        yield "note", (f"is turned by its EXIF orientation {found.orientation} before training sees it, and its size "
+                       "does not show it: make sure that the boxes fit the turned image")
+
+
+def _what_was_meant(name: str, there: list[str]) -> str:
+    """A file of nearly that name: other capitals, another ending, or without the folder before it."""
+    wanted = PureWindowsPath(name.lower())
+    by_name, by_stem = {real.lower(): real for real in there}, {Path(real.lower()).stem: real for real in there}
+    near = by_name.get(wanted.name) or by_stem.get(wanted.stem)
+    return f"; there is images/{near}: correct file_name" if near else \
+        ": copy it there, or take the image and its annotations out of the file"
+
+
+def _same_images(images: dict[str, list[Any]], files: dict[str, ImageFile]) -> Iterator[Problem]:
+    """The same bytes in both splits: val would measure what was learned by heart. Twice in one split is only a note."""
+    first: dict[str, tuple[str, Any]] = {}
+    for split, its in images.items():
+        for image in its:
+            name, found = image["file_name"], files[image["file_name"]]
+            if found.error:
+                continue
+            its_split, other = first.setdefault(found.sha256, (split, image))
+            same = f"{name} is the same image as {other['file_name']} (image {other['id']} of {its_split}.json)"
+            if its_split != split:
+                yield Problem("error", f"{split}.json", f"image {image['id']}", f"{same}: take it out of one of the "
+                              "files, for val must not hold what is trained on")
+            elif name != other["file_name"]:
+                yield Problem("note", f"{split}.json", f"image {image['id']}", f"{same}: it counts twice")
+
+
+def _class_problems(train: Coco, val: Coco) -> Iterator[Problem]:
+    """Classes that only one split knows. They are matched by name; their ids may differ and have gaps."""
+    learned, measured = _objects_by_name(train), _objects_by_name(val)
+    for name in [*learned, *(name for name in measured if name not in learned)]:
+        for level, file, reason in _class(learned.get(name), measured.get(name)):
+            yield Problem(level, file, f"class {name}", reason)
+
+
+def _class(learned: int | None, measured: int | None) -> Iterator[tuple[Level, str, str]]:
+    """Level, file and reason, from a class's objects in train and in val; None where its file does not list it."""
+    if learned is None and measured:
+        yield "error", "val.json", (f"train.json does not list this class, so its {measured} object(s) could never be "
+                                    "found: take them out, or list the class in train.json")
+    elif learned is None:
+        yield "note", "val.json", "train.json does not list this class: it is left out"
+    elif measured is None:
+        yield "error", "val.json", ("it does not list this class, as train.json does: copy train.json's categories, "
+                                    "where a class may stand without objects")
+    elif measured and not learned:
+        yield "note", "train.json", (f"it has no object here, but {measured} in val.json: it cannot be learned, and "
+                                     "its AP of about 0 counts in bbox_mAP")
+    elif learned and not measured:
+        yield "note", "val.json", f"it has no object here, but {learned} in train.json: it will have no AP"
+
+
+def _objects_by_name(content: Coco) -> dict[str, int]:
+    """Class name → its objects, as far as the entries are sound enough to count."""
+    names = {c["id"]: c["name"] for c in content["categories"] if has_id(c) and isinstance(c.get("name"), str)}
+    counted = Counter(a["category_id"] for a in content["annotations"]
+                      if isinstance(a, dict) and isinstance(a.get("category_id"), int) and not is_crowd(a))
+    return {name: counted[id_] for id_, name in names.items()}

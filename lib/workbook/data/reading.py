@@ -1,0 +1,114 @@
+"""What a COCO file holds, and how it is read: shared by every file of this room."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, TypedDict
+
+TABLES = ("images", "annotations", "categories")
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may write one half of a pair, which cannot be printed or stored
+
+
+class DataError(Exception):
+    """A dataset cannot be used; the message says which, why and what to do."""
+
+
+class Image(TypedDict):
+    """One picture: `file_name` is relative to `images/`, sizes are in pixels as training reads the file."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class Annotation(TypedDict):
+    """One object: `bbox` is x, y, w, h in pixels, `area` in pixels²; `iscrowd` 1 marks a region to excuse."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+
+
+class Category(TypedDict):
+    id: int
+    name: str
+
+
+class Coco(TypedDict):
+    """The three tables of a COCO file, as its readers here use them."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+def read_coco(path: Path) -> Coco:
+    """The content of a COCO file; whether its entries are sound is for `check_dataset` to say.
+
+    Raises DataError when it is missing, is no JSON, or lacks one of the three tables.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if HALF_CHARACTER.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing{_what_to_do(path)}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path} holds half a character, {error.object[error.start]!r}, which no file or class can be called: "
+                        "export it again") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}. Is it cut off? Copy or export it again") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a {type(content).__name__}, not an object with the lists {', '.join(TABLES)}")
+    if wrong := [name for name in TABLES if not isinstance(content.get(name), list)]:
+        raise DataError(f"{path} has no list {', '.join(wrong)}; it has: {', '.join(map(str, content)) or 'nothing'}. "
+                        f"A COCO file is an object with the lists {', '.join(TABLES)}")
+    return content  # type: ignore[return-value]
+
+
+def _what_to_do(path: Path) -> str:
+    name, whole = path.parent.name, path.with_name("train.json").exists()
+    if path.name == "val.json" and whole:
+        return f": `workbook split {name}` makes it from train.json"
+    return f": a dataset is {name}/train.json, {name}/val.json and {name}/images/ in COCO format (see data/README.md)"
+
+
+def content_hash(coco: Coco) -> str:
+    """sha256 of the three tables. Spaces, the order of keys and other tables (`info`, `licenses`) have no influence.
+
+    The order of images does: it is part of the order in which training sees them.
+    """
+    tables: dict[str, Any] = {name: coco[name] for name in TABLES}  # type: ignore[literal-required]
+    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+
+
+def is_crowd(annotation: Annotation) -> bool:
+    """Crowds are regions to excuse, not objects to find; a missing `iscrowd` means an object."""
+    return bool(annotation.get("iscrowd", 0))
+
+
+def sizes_of(area: float) -> tuple[str, ...]:
+    """COCO's size of an object of `area` pixels²: small to 32², medium 32² to 96², large from 96².
+
+    A border belongs to both, as `lib/workbook/evaluation/coco_metrics.py` counts it.
+    """
+    ranges = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}
+    return tuple(size for size, (low, high) in ranges.items() if low <= area <= high)
+
+
+def size_counts(annotations: list[Annotation]) -> Counter[str]:
+    """How many objects (no crowds) are small, medium and large."""
+    return Counter(size for a in annotations if not is_crowd(a) for size in sizes_of(a["area"]))

@@ -1,0 +1,251 @@
+"""How far a precision may be trusted: intervals from drawing the images again, for one detector and for two.
+
+Images are drawn with repeats, because objects of one image share its light, its scene and its labeller; 1,000 times;
+and two detectors on the same images are given the same draws, so that what is hard for both cancels in their
+difference.
+
+The interval is the bootstrap's percentiles, twice corrected. They are set wider apart, as Student's t is wider than
+the normal (Hesterberg 2015, "expanded percentiles"), by the images that hold such objects; of a mean over classes,
+by those of the classes that vary most (Satterthwaite 1946). And those of a precision are moved by twice the
+bootstrap's bias: once because resamples score higher than the data they are drawn from (few finds make a high
+curve), and once because the data, in the same way, score higher than all the images there could be. In a paired
+difference both biases cancel. `bench/coverage.py` states how often such intervals hold the truth: too seldom for the
+precision of many rare classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr, stdtrit
+
+from workbook.evaluation.matching import COCO_SIZES, Matches, match
+from workbook.evaluation.resampling import average_precision, figures_by_class, mean_of_known, resample_weights
+
+RESAMPLES, SEED, LEVEL = 1_000, 0, 0.95
+# Below ten images with such objects, the interval holds the truth too seldom (9 of 10 times: `bench/coverage.py`).
+FEWEST_IMAGES = 10
+# From fewer, the 95% interval of a precision is somewhat too narrow: at 10 and 25 images it held the truth in 92% of 300
+# data sets, mean of four figures (each 90 to 95%).
+FEW_IMAGES, FEW_HOLD = 50, 0.92
+# An interval is useful when it gives the figure to .05, about what a generation of backbones is worth on COCO, or to a
+# quarter of itself.
+USEFUL_WIDTH, USEFUL_SHARE = 0.1, 0.5
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure, where it may truly lie, and what that rests on. All three are None where there is no truth.
+
+    undetermined: of a precision, that the interval is wider than .1 and than half the value; of a difference, that it
+    holds 0, so that its sign cannot be told; of both, that fewer than 10 images hold such objects.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    objects: int  # truths that count
+    images: int  # images that hold them
+    undetermined: bool
+    is_difference: bool = False
+    level: float = LEVEL
+
+    def words(self) -> str:
+        """`0.041 (95%: 0.020 to 0.066), 81 objects in 23 images`, after `undetermined, too wide: ` where it is."""
+        on = f"{_counted(self.objects, 'object')} in {_counted(self.images, 'image')}"
+        if self.value is None:
+            return "no objects"
+        sign = "+" if self.is_difference else ""
+        text = f"{self.value:{sign}.3f} ({self.level:.0%}: {self.low:{sign}.3f} to {self.high:{sign}.3f}), {on}"
+        if not self.undetermined:
+            return text
+        if self.images < FEWEST_IMAGES:
+            return f"undetermined, too few: {text}"
+        return f"undetermined, {'the sign is open' if self.is_difference else 'too wide'}: {text}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the data set itself, first, and of its resamples: the mean over the classes that have truth."""
+
+    by_class: np.ndarray  # [1 + resamples, classes], NaN where there is no truth
+    class_images: np.ndarray  # [classes], images that hold an object that counts
+    objects: int
+    images: int  # that hold an object of any of the classes
+    is_difference: bool = False
+
+    @property
+    def values(self) -> np.ndarray:
+        """[1 + resamples], NaN where there is no truth."""
+        return mean_of_known(self.by_class)
+
+    def minus(self, other: Figure) -> Figure:
+        return replace(self, by_class=self.by_class - other.by_class, is_difference=True)
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """Resamples without any such object say nothing and are left out. Raises ValueError for a wrong level."""
+        if not 0 < level < 1:
+            raise ValueError(f"the level of an interval lies between 0 and 1 (.95 is usual), but is {level}")
+        value, drawn = float(self.values[0]), self.values[1:]
+        drawn = drawn[~np.isnan(drawn)]
+        if np.isnan(value) or not len(drawn):
+            return Interval(None, None, None, self.objects, self.images, True, self.is_difference, level)
+        freedom = self._freedom()
+        wider = np.sqrt((freedom + 1) / freedom) * stdtrit(freedom, [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(drawn, ndtr(wider))
+        if not self.is_difference:
+            low, high = np.array([low, high]) - 2 * (drawn.mean() - value)
+            if np.allclose(drawn, value, rtol=0, atol=1e-12):
+                low, high = self._never_seen_otherwise(value, level)
+        least = -1 if self.is_difference else 0
+        low, high = float(np.clip(min(low, value), least, 1)), float(np.clip(max(high, value), least, 1))
+        vague = low <= 0 <= high if self.is_difference else high - low > max(USEFUL_WIDTH, USEFUL_SHARE * value)
+        undetermined = vague or self.images < FEWEST_IMAGES
+        return Interval(value, low, high, self.objects, self.images, bool(undetermined), self.is_difference, level)
+
+    def _freedom(self) -> float:
+        """Satterthwaite's degrees of freedom, from 1 to images - 1: those of a sum whose parts vary unequally."""
+        known = self.class_images > 0
+        variance = np.ma.masked_invalid(self.by_class[1:, known]).var(axis=0).filled(0)
+        freedom, most = np.maximum(self.class_images[known] - 1, 1), max(self.images - 1, 1)
+        if not variance.any():
+            return most
+        return float(np.clip(variance.sum() ** 2 / (variance**2 / freedom).sum(), 1, most))
+
+    def _never_seen_otherwise(self, value: float, level: float) -> tuple[float, float]:
+        """When every resample says the same, such as 0, the bootstrap sees no doubt. The rule of three does.
+
+        What was not seen in n images may still be the case in as many as 3 / n of them (at 95%).
+        """
+        unseen = 1 - (1 - level) ** (1 / max(self.images, 1))
+        return value - unseen, value + unseen
+
+
+@dataclass(frozen=True)
+class Samples:
+    """All figures of one set of detections, of the data set itself and of its resamples."""
+
+    images: tuple[Any, ...]  # ids
+    seed: int
+    figures: Mapping[str, Figure]  # bbox_mAP, bbox_mAP_50, bbox_mAP_75, bbox_mAP_s, bbox_mAP_m, bbox_mAP_l
+    per_class: Mapping[str, Figure]  # class name → its bbox_mAP
+
+    def minus(self, other: Samples) -> Samples:
+        """These figures less the other's, draw by draw. Raises ValueError unless both have the same truth and draws."""
+        if self.images != other.images:
+            different = set(self.images).symmetric_difference(other.images)
+            raise ValueError(f"only figures on the same images can be paired, but of {len(self.images)} and "
+                             f"{len(other.images)} images {len(different)} are in one only, such as {min(different)}")
+        mine, its = _origin(self), _origin(other)
+        if mine != its:
+            what = ", ".join(f"{key} ({mine[key]} and {its[key]})" for key in mine if mine[key] != its[key])
+            raise ValueError(f"only figures of the same truth and draws can be paired, but they differ in {what}")
+        return Samples(
+            self.images, self.seed, {name: figure.minus(other.figures[name]) for name, figure in self.figures.items()},
+            {name: figure.minus(other.per_class[name]) for name, figure in self.per_class.items()},
+        )
+
+    def intervals(self, level: float = LEVEL) -> dict[str, Interval]:
+        return {name: figure.interval(level) for name, figure in self.figures.items()}
+
+    def class_intervals(self, level: float = LEVEL) -> dict[str, Interval]:
+        return {name: figure.interval(level) for name, figure in self.per_class.items()}
+
+
+def bootstrap(matches: Matches, resamples: int = RESAMPLES, seed: int = SEED) -> Samples:
+    """Draw the images again and count the figures of each draw.
+
+    The same images, number and seed give the same draws whatever the detections, so that `Samples.minus` is paired.
+    Raises ValueError without an image, or for fewer than 2 resamples.
+    """
+    if resamples < 2 or not matches.images:
+        raise ValueError("an interval needs an image and 2 resamples (1,000 are usual), but there are "
+                         f"{len(matches.images)} images and {resamples} resamples")
+    drawn = resample_weights(len(matches.images), resamples, seed)
+    precision = average_precision(matches, np.concatenate([np.ones_like(drawn[:1]), drawn]))
+    area_of = {f"bbox_mAP_{name}": name for name in matches.areas}
+    figures = {}
+    for name, by_class in figures_by_class(precision, matches).items():
+        area = area_of.get(name, "all")
+        images = matches.images_with(area)
+        figures[name] = Figure(by_class, images[:-1], int(matches.count(area).sum()), int(images[-1]))
+    whole, objects = figures["bbox_mAP"], matches.count("all")
+    per_class = {
+        name: Figure(whole.by_class[:, [c]], whole.class_images[[c]], int(objects[c]), int(whole.class_images[c]))
+        for c, name in enumerate(matches.classes)
+    }
+    return Samples(matches.images, seed, figures, per_class)
+
+
+def intervals(
+    truth: dict[str, Any] | Path,
+    detections: Sequence[dict[str, Any]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    level: float = LEVEL,
+    area_ranges: Mapping[str, tuple[float, float]] = COCO_SIZES,
+) -> dict[str, Interval]:
+    """The figures of `coco_metrics`, under the same names, each with its interval.
+
+    truth, detections: as `coco_metrics.evaluate` takes them. area_ranges: name → lowest and highest area in pixels²,
+    a figure `bbox_mAP_<name>` each. Raises ValueError for what cannot be evaluated, and for a wrong level, range or
+    number.
+    """
+    return bootstrap(match(truth, detections, area_ranges), resamples, seed).intervals(level)
+
+
+def paired_difference(
+    truth: dict[str, Any] | Path,
+    detections_a: Sequence[dict[str, Any]],
+    detections_b: Sequence[dict[str, Any]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    level: float = LEVEL,
+    area_ranges: Mapping[str, tuple[float, float]] = COCO_SIZES,
+) -> dict[str, Interval]:
+    """How much better B is than A on the same images: the figures of B less those of A, each with its interval.
+
+    Arguments and errors as in `intervals`.
+    """
+    a, b = (bootstrap(match(truth, found, area_ranges), resamples, seed) for found in (detections_a, detections_b))
+    return b.minus(a).intervals(level)
+
+
+def step_intervals(
+    truth: dict[str, Any] | Path,
+    steps: Mapping[str, Sequence[dict[str, Any]]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    level: float = LEVEL,
+    area_ranges: Mapping[str, tuple[float, float]] = COCO_SIZES,
+) -> dict[str, dict[str, Interval]]:
+    """What each step of a waterfall adds: step → figure → its gain over the step before, paired.
+
+    steps: name → the detections of its replay, the real detector's first; the first has no gain and is not in the
+    result. The gains of a figure add up to what the last has more than the first. Other arguments and errors as in
+    `intervals`.
+    """
+    samples = {name: bootstrap(match(truth, found, area_ranges), resamples, seed) for name, found in steps.items()}
+    return {name: samples[name].minus(samples[before]).intervals(level) for before, name in pairwise(samples)}
+
+
+def _origin(samples: Samples) -> dict[str, Any]:
+    """What must agree for two to be paired, in words that name a difference."""
+    return {
+        "seed": samples.seed,
+        "resamples": len(samples.figures["bbox_mAP"].by_class) - 1,
+        "figures": ", ".join([*samples.figures, *samples.per_class]),
+        "objects of each": ", ".join(str(f.objects) for f in [*samples.figures.values(), *samples.per_class.values()]),
+    }
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

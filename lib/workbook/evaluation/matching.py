@@ -1,0 +1,206 @@
+"""COCO's matching of detections with the truth, done once and kept for every resample and size.
+
+The rules are pycocotools'. In an image and class the 100 detections of the highest scores are taken in falling order;
+each takes the free truth of the highest IoU that is at least the threshold, the later one of two equal; a truth
+outside the area range is taken only when no other is left, and the detection is then ignored; a crowd excuses any
+number. A detection without truth is false, unless its own area is outside the range: then it is ignored too. All
+thresholds and area ranges are matched side by side: the n-th detections of all images and classes are one step, so
+there are at most 100.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbook.evaluation.coco_metrics import MAX_DETECTIONS, only_boxes, require_known
+
+IOUS = np.linspace(0.5, 0.95, 10)
+RANGE_ALL = (0.0, 1e10)
+# Name → lowest and highest area in pixels², both inside, as COCO has them.
+COCO_SIZES = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+PAIRS_AT_ONCE = 2_000_000  # truth-detection pairs whose IoU is computed in one piece: about 200 MB
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which detection takes which truth, at 10 IoUs and in every area range.
+
+    The detections are those that count (100 of a class in an image), in pycocotools' order: by class, then falling
+    score, then image, then as they were given. `candidates` are those of them that took a truth at any threshold.
+    """
+
+    images: tuple[Any, ...]  # ids, rising: the order of the images in every weight
+    classes: tuple[str, ...]  # names, by rising id
+    areas: Mapping[str, tuple[float, float]]  # "all" is the first
+    truth_image: np.ndarray  # [truths], place in `images`
+    truth_class: np.ndarray  # [truths], place in `classes`
+    truth_counts: np.ndarray  # [truths, areas], bool: no crowd, and inside the range
+    row: np.ndarray  # [detections], place in the list that was given
+    image: np.ndarray  # [detections]
+    category: np.ndarray  # [detections], place in `classes`
+    score: np.ndarray  # [detections]
+    in_range: np.ndarray  # [detections, areas], bool: its own area is inside the range
+    candidates: np.ndarray  # [candidates], places of detections, rising
+    taken_truth: np.ndarray  # [candidates, 10 IoUs, areas], place in the truth's annotations, or -1
+
+    @property
+    def hit(self) -> np.ndarray:
+        """[candidates, 10 IoUs, areas], bool: it took a truth that counts."""
+        counts = self.truth_counts[self.taken_truth, np.arange(len(self.areas))]
+        return (self.taken_truth >= 0) & counts
+
+    def count(self, area: str) -> np.ndarray:
+        """[classes]: how many truths count in this area range."""
+        counts = self.truth_counts[:, list(self.areas).index(area)]
+        return np.bincount(self.truth_class[counts], minlength=len(self.classes))
+
+    def images_with(self, area: str) -> np.ndarray:
+        """[classes + 1]: how many images hold a truth that counts in this range: of each class, and last of any."""
+        counts = self.truth_counts[:, list(self.areas).index(area)]
+        pairs = np.unique(np.stack([self.truth_class[counts], self.truth_image[counts]]), axis=1)
+        return np.append(np.bincount(pairs[0], minlength=len(self.classes)), len(np.unique(pairs[1])))
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    group: np.ndarray  # [n], image and class in one number
+    xywh: np.ndarray  # [n, 4]
+
+
+def match(
+    truth: dict[str, Any] | Path,
+    detections: Sequence[dict[str, Any]],
+    area_ranges: Mapping[str, tuple[float, float]] = COCO_SIZES,
+) -> Matches:
+    """Match detections with the truth as pycocotools does, at IoU .50, .55 … .95, over all areas and in each range.
+
+    truth, detections: as `coco_metrics.evaluate` takes them. area_ranges: name → lowest and highest area in pixels²,
+    both inside; `all` is added. Raises ValueError where `evaluate` does, and when a range is not one.
+    """
+    areas = _checked(area_ranges)
+    boxes_truth = only_boxes(json.loads(truth.read_text()) if isinstance(truth, Path) else truth)
+    require_known(boxes_truth, detections)
+    images = sorted({image["id"] for image in boxes_truth["images"]})
+    names = {category["id"]: category["name"] for category in boxes_truth["categories"]}
+    annotations = boxes_truth["annotations"]
+    places = {id_: place for place, id_ in enumerate(images)}, {id_: place for place, id_ in enumerate(sorted(names))}
+    gt_image, gt_class, gt = _columns(annotations, *places)
+    image, category, found = _columns(detections, *places)
+    crowd = np.array([bool(a["iscrowd"]) for a in annotations], bool)
+    gt_counts = _inside(np.array([a["area"] for a in annotations], float), areas) & ~crowd[:, None]
+    score = np.array([d["score"] for d in detections], float)
+
+    order = _first_of_each_group(found.group, score)  # [kept], by image and class, falling score
+    candidates, taken = _take(_Boxes(found.group[order], found.xywh[order]), gt, crowd, gt_counts)
+    by_class = np.lexsort((image[order], -score[order], category[order]))  # stable
+    place_of = np.empty(len(order), np.int64)
+    place_of[by_class] = np.arange(len(order))
+    row = order[by_class]
+    by_place = np.argsort(place_of[candidates])
+    return Matches(
+        images=tuple(images), classes=tuple(names[id_] for id_ in sorted(names)), areas=areas,
+        truth_image=gt_image, truth_class=gt_class, truth_counts=gt_counts,
+        row=row, image=image[row], category=category[row], score=score[row],
+        in_range=_inside(found.xywh[row, 2] * found.xywh[row, 3], areas),
+        candidates=place_of[candidates][by_place], taken_truth=taken[by_place],
+    )
+
+
+def _checked(area_ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    wrong = [f"{name}: {low} to {high}" for name, (low, high) in area_ranges.items() if not low <= high]
+    if wrong or "all" in area_ranges:
+        what = f"not a range: {', '.join(wrong)}" if wrong else "'all' is always there"
+        raise ValueError(f"area ranges are name → (lowest, highest) in pixels², other than 'all', but {what}")
+    return {"all": RANGE_ALL, **{name: (float(low), float(high)) for name, (low, high) in area_ranges.items()}}
+
+
+def _columns(
+    entries: Sequence[dict[str, Any]], images: dict[Any, int], classes: dict[Any, int]
+) -> tuple[np.ndarray, np.ndarray, _Boxes]:
+    """The place of each entry's image and class, both in one number, and its box."""
+    image = np.array([images[entry["image_id"]] for entry in entries], np.int64)
+    category = np.array([classes[entry["category_id"]] for entry in entries], np.int64)
+    xywh = np.array([tuple(entry["bbox"]) for entry in entries], float).reshape(-1, 4)
+    return image, category, _Boxes(image * len(classes) + category, xywh)
+
+
+def _inside(area: np.ndarray, areas: Mapping[str, tuple[float, float]]) -> np.ndarray:
+    """[n, areas], bool. Both borders belong to a range, as in COCO."""
+    return np.stack([(low <= area) & (area <= high) for low, high in areas.values()], axis=1)
+
+
+def _first_of_each_group(group: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """The places of the 100 highest scores of each group, by group and falling score; equal ones stay as given."""
+    order = np.lexsort((-score, group))
+    return order[_rank(group[order]) < MAX_DETECTIONS]
+
+
+def _rank(sorted_keys: np.ndarray) -> np.ndarray:
+    """For keys that stand together: 0, 1, 2 … within each run of equal ones."""
+    starts = np.flatnonzero(np.diff(sorted_keys, prepend=-1))
+    return np.arange(len(sorted_keys)) - np.repeat(starts, np.diff(starts, append=len(sorted_keys)))
+
+
+def _take(found: _Boxes, gt: _Boxes, crowd: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Let each detection, in turn, take a truth.
+
+    found: by group and falling score. Returns the places of the detections that reach any truth, [candidates], and the
+    truths they take, [candidates, 10 IoUs, areas], -1 for none.
+    """
+    detection, truth, iou = _near(found, gt, crowd)
+    by_choice = np.lexsort((truth, iou, detection))  # the last of a detection's truths is its first choice
+    detection, truth, iou = detection[by_choice], truth[by_choice], iou[by_choice]
+    candidates, candidate = np.unique(detection, return_inverse=True)
+    turn = _rank(found.group[candidates])
+    taken = np.full((len(candidates), len(IOUS), counts.shape[1]), -1, np.int64)
+    gone = np.zeros((len(gt.xywh), len(IOUS), counts.shape[1]), bool)
+    by_turn = np.argsort(turn[candidate], kind="stable")
+    for pairs in np.split(by_turn, np.flatnonzero(np.diff(turn[candidate][by_turn])) + 1):
+        if not len(pairs):
+            continue
+        free = ~gone[truth[pairs]] | crowd[truth[pairs], None, None]
+        reached = iou[pairs, None] >= np.minimum(IOUS, 1 - 1e-10)  # [pairs, IoUs]
+        # a truth that counts comes before any other; then the place in the order of choice decides
+        wish = np.arange(1, len(pairs) + 1)[:, None] + len(pairs) * counts[truth[pairs]]  # [pairs, areas]
+        starts = np.flatnonzero(np.diff(candidate[pairs], prepend=-1))
+        best = np.maximum.reduceat(np.where(free & reached[..., None], wish[:, None], 0), starts)
+        chosen = np.where(best > 0, truth[pairs][(best - 1) % len(pairs)], -1)
+        taken[candidate[pairs][starts]] = chosen
+        who, at_iou, at_area = np.nonzero(chosen >= 0)
+        gone[chosen[who, at_iou, at_area], at_iou, at_area] = True
+    reached_any = (taken >= 0).any(axis=(1, 2))
+    return candidates[reached_any], taken[reached_any]
+
+
+def _near(found: _Boxes, gt: _Boxes, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of one image and class whose IoU is .5 or more: places of detection and truth, IoU."""
+    by_group = np.argsort(gt.group, kind="stable")
+    first = np.searchsorted(gt.group[by_group], found.group)
+    each = np.searchsorted(gt.group[by_group], found.group, side="right") - first  # truths beside each detection
+    total = np.concatenate([[0], np.cumsum(each)])
+    pieces = []
+    for piece in np.split(np.arange(len(each)), np.flatnonzero(np.diff(total[1:] // PAIRS_AT_ONCE)) + 1):
+        detection = np.repeat(piece, each[piece])
+        nth = np.arange(len(detection)) - np.repeat(total[piece] - total[piece[:1]], each[piece])
+        truth = by_group[first[detection] + nth]
+        iou = _iou(found.xywh[detection], gt.xywh[truth], crowd[truth])
+        near = iou >= IOUS[0]
+        pieces.append((detection[near], truth[near], iou[near]))
+    detections, truths, ious = zip(*pieces, strict=True)
+    return np.concatenate(detections), np.concatenate(truths), np.concatenate(ious)
+
+
+def _iou(boxes_xywh: np.ndarray, gt_boxes_xywh: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """IoU of each pair, in pycocotools' order of operations; of a crowd, the share of the detection inside it."""
+    upper = np.minimum(boxes_xywh[:, :2] + boxes_xywh[:, 2:], gt_boxes_xywh[:, :2] + gt_boxes_xywh[:, 2:])
+    sides = upper - np.maximum(boxes_xywh[:, :2], gt_boxes_xywh[:, :2])
+    common = sides[:, 0] * sides[:, 1]
+    own, other = boxes_xywh[:, 2] * boxes_xywh[:, 3], gt_boxes_xywh[:, 2] * gt_boxes_xywh[:, 3]
+    union = np.where(crowd, own, own + other - common)
+    return np.divide(common, union, out=np.zeros_like(common), where=(sides > 0).all(axis=1))

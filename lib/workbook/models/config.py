@@ -1,0 +1,249 @@
+"""From names to one mmcv Config that holds the whole run, and from that Config to a detector."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv import Config, ConfigDict
+from mmcv.utils import get_logger
+from mmdet.models import build_backbone, build_detector
+from mmdet.models.detectors import BaseDetector
+
+from workbook.data.catalog import Dataset
+from workbook.models.backbones import Backbone
+from workbook.models.detectors import Detector
+from workbook.models.gpu_ops import use_wheel_kernels
+from workbook.models.recipes import Plan, shipped_config
+from workbook.models.roi_align import SparseRoIExtractor
+from workbook.models.timm_backbone import TimmBackbone
+from workbook.models.weights import EXTRA, WeightsError, count_numbers, read_state
+
+OUTPUT_NORM = re.compile(r"norm\d\.")  # the norm that mmdet adds behind each stage of Swin; no weight file holds it
+
+
+def build_config(
+    *,
+    dataset: Dataset,
+    detector: Detector,
+    backbone: Backbone,
+    plan: Plan,
+    image_size: tuple[int, int],
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    weights: Path | None,
+    load_from: str = "",
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """The whole run as one mmcv Config. `image_size` is (width, height) in pixels that an image is scaled into, ratio kept.
+
+    `weights` is the backbone's file, or None for random. Raises ValueError for an override that names no known key.
+    """
+    model = copy.deepcopy(shipped_config(detector.config).model)
+    model.backbone = lend_backbone(model.backbone, backbone, weights)
+    model.pop("pretrained", None)
+    fit_channels(model)
+    for part in nested_dicts(model):
+        if "num_classes" in part:
+            part["num_classes"] = len(dataset.classes)
+        if part.get("type") == "SingleRoIExtractor":
+            part["type"] = SparseRoIExtractor.__name__  # the same results, many times faster on a CPU
+    config = Config(
+        dict(
+            model=model,
+            data=data_config(dataset, backbone, image_size, batch_size),
+            **copy.deepcopy(plan),
+            runner=dict(type="EpochBasedRunner", max_epochs=epochs),
+            seed=seed,
+            classes=dataset.classes,
+            load_from=load_from or None,
+            custom_imports=dict(imports=["workbook.data.mmdet_dataset", "workbook.models.roi_align", "workbook.models.timm_backbone"]),
+        )
+    )
+    return override(config, overrides or {})
+
+
+def lend_backbone(own: ConfigDict, backbone: Backbone, weights: Path | None) -> ConfigDict:
+    """The config of the backbone, with the feature levels that the detector's `own` one gives out."""
+    if backbone.timm:
+        lent = ConfigDict(type="TimmBackbone", name=backbone.timm)
+    elif backbone.key == "resnet50":
+        lent = copy.deepcopy(own)  # what every shipped detector is published with
+    else:
+        lent = copy.deepcopy(shipped_config(str(backbone.lender)).model.backbone)
+    lent["out_indices"] = tuple(own.get("out_indices", (0, 1, 2, 3)))
+    lent["init_cfg"] = dict(type="Pretrained", checkpoint=str(weights)) if weights else None
+    return lent
+
+
+def fit_channels(model: ConfigDict) -> None:
+    """Measure the backbone's channels on a small image and write them into the neck (DETR has none: into its head)."""
+    backbone = build_backbone(copy.deepcopy({**model.backbone, "init_cfg": None}))
+    backbone.eval()  # mmdet's backbones return nothing here
+    try:
+        with torch.no_grad():
+            channels = [level.shape[1] for level in backbone(torch.zeros(1, 3, 128, 128))]
+    except Exception as error:
+        if not isinstance(backbone, TimmBackbone):
+            raise
+        raise ValueError(
+            f"backbone timm/{backbone.name} does not take images of every size ({type(error).__name__}: {error}). Choose a convolutional "
+            "one, or a transformer of mmdet (swin_t, pvtv2_b0)"
+        ) from error
+    if model.get("neck"):
+        model.neck.in_channels = channels
+    else:
+        model.bbox_head.in_channels = channels[-1]
+
+
+def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int], batch_size: int) -> dict[str, Any]:
+    """mmdet's `data`. One pipeline for all detectors, so that a comparison compares them and not their augmentations.
+
+    Validation keeps the ground truth, which mmdet's test pipeline drops: its losses are computed on the very same images.
+    """
+    def pipeline(flip_ratio: float) -> list[dict[str, Any]]:
+        return [
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="Resize", img_scale=image_size, keep_ratio=True),
+            dict(type="RandomFlip", flip_ratio=flip_ratio),
+            dict(type="Normalize", mean=list(backbone.mean), std=list(backbone.std), to_rgb=backbone.rgb),
+            dict(type="Pad", size_divisor=32),
+            dict(type="DefaultFormatBundle"),
+            dict(type="Collect", keys=["img", "gt_bboxes", "gt_labels"]),
+        ]
+
+    shared = dict(type="OrderedCocoDataset", classes=dataset.classes, img_prefix=str(dataset.images_dir))
+    return dict(
+        samples_per_gpu=batch_size,
+        train=dict(**shared, ann_file=str(dataset.train_json), pipeline=pipeline(0.5)),
+        val=dict(**shared, ann_file=str(dataset.val_json), pipeline=pipeline(0.0), test_mode=True),
+    )
+
+
+def override(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """Apply mmcv-style `a.b.c = value`.
+
+    Raises ValueError when the place above the last key does not exist, when a number or a yes-or-no would become something else,
+    and for a new key where nobody would miss a misspelled one: what has a `type` refuses unknown keys when it is built.
+    """
+    for key in overrides:
+        place: Any = config
+        for part in key.split(".")[:-1]:
+            place = _step_into(place, part, key)
+        last = key.rsplit(".", 1)[-1]
+        if "." not in key and last not in config:
+            raise ValueError(f"override {key}: unknown key. Known at this level: {', '.join(config.keys())}")
+        if hasattr(place, "keys") and last not in place and "." in key and not _refuses_unknown(place, key):
+            raise ValueError(f"override {key}: unknown key '{last}'. Known at this level: {', '.join(place.keys()) or 'none'}")
+        _require_same_kind(key, _step_into(place, last, key, may_be_new=True), overrides[key])
+    config.merge_from_dict(copy.deepcopy(dict(overrides)), allow_list_keys=True)
+    return config
+
+
+def _refuses_unknown(place: Mapping[str, Any], key: str) -> bool:
+    """Whether whoever reads `place` says no to a key that it does not know; mmdet's samplers take and ignore any."""
+    return key.startswith(("lr_config.", "optimizer.")) or ("type" in place and ".sampler." not in key)
+
+
+def _require_same_kind(key: str, old: Any, new: Any) -> None:
+    if isinstance(old, bool) and not isinstance(new, bool):
+        raise ValueError(f"override {key}: {new!r} is neither True nor False, as {old} is")
+    if isinstance(old, int | float) and not isinstance(new, int | float | None):
+        raise ValueError(f"override {key}: {new!r} is no number, as {old} is")
+
+
+def _step_into(place: Any, part: str, key: str, may_be_new: bool = False) -> Any:
+    if isinstance(place, list | tuple):
+        if part.isdigit() and int(part) < len(place):
+            return place[int(part)]
+        raise ValueError(f"override {key}: '{part}' is not an index below {len(place)}")
+    if not hasattr(place, "keys"):
+        raise ValueError(f"override {key}: there is nothing below '{place}' to name '{part}' in")
+    if part not in place and not may_be_new:
+        raise ValueError(f"override {key}: unknown key '{part}'. Known at this level: {', '.join(place.keys())}")
+    return place.get(part)
+
+
+def nested_dicts(value: Any) -> Iterator[dict[str, Any]]:
+    """Every dict inside a nested structure of dicts and lists, the outermost first."""
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from nested_dicts(item)
+
+
+def build_untrained(config: Config) -> BaseDetector:
+    """The detector as its config describes it, before any weights: for a checkpoint to be loaded into."""
+    for name in ("mmdet", "mmcv"):  # they would list every tensor's initialization
+        get_logger(name).setLevel(logging.ERROR)
+    use_wheel_kernels()
+    model = build_detector(copy.deepcopy(config.model))
+    model.CLASSES = tuple(config.classes)
+    return model
+
+
+def build_model(config: Config) -> BaseDetector:
+    """The detector with its starting weights. Raises WeightsError when the backbone's file is not the backbone's."""
+    model = build_untrained(config)
+    weights = config.model.backbone.get("init_cfg")
+    if weights:
+        load_backbone(model, Path(weights["checkpoint"]))
+    else:
+        model.init_weights()
+    if config.load_from:
+        load_detector(model, Path(config.load_from))
+    return model
+
+
+def load_backbone(model: BaseDetector, path: Path) -> None:
+    """Initialize the model, and make sure that all of the file has reached all of its backbone: mmcv itself only logs.
+
+    Raises WeightsError for another model's file, naming a tensor.
+    """
+    given, backbone = read_state(path), model.backbone
+    if isinstance(backbone, TimmBackbone):
+        model.init_weights()  # it looks itself
+        return
+    if path.suffix == ".safetensors":
+        raise WeightsError(f"{path}: mmdet's {type(backbone).__name__} reads .pth files only. Convert it with torch.save")
+    before = {name: value.clone() for name, value in backbone.named_parameters()}
+    model.init_weights()
+    stayed = [name for name, value in backbone.named_parameters() if torch.equal(value, before[name])]
+    stayed = [name for name in stayed if not OUTPUT_NORM.match(name)]
+    if stayed:
+        raise WeightsError(f"{path} is not a weight file of this {type(backbone).__name__}: {len(stayed)} of its {len(before)} "
+                           f"tensors are missing or of another shape, first {stayed[0]}")
+    # a deeper sibling (pvtv2_b2 for pvtv2_b1) has every tensor that is needed, and more
+    numbers, own = count_numbers(given, without=("fc", "head")), count_numbers(backbone.state_dict())
+    if numbers > EXTRA * own:
+        raise WeightsError(f"{path} holds a larger model than this {type(backbone).__name__} ({numbers:,} numbers for {own:,})")
+
+
+def load_detector(model: BaseDetector, path: Path) -> list[str]:
+    """Start from a whole detector's weights; returns the tensors whose shape differs (the class layers) and stay as built.
+
+    Raises WeightsError when the file is another detector's: when it lacks more than 5% of the parameters, the layers that
+    grow with the number of classes not counted, or when its backbone is a larger one.
+    """
+    if not path.is_file():
+        raise WeightsError(f"load_from={path}: no such file")
+    state, own = read_state(path), model.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    by_class = {name for name in state.keys() & own.keys() - fitting.keys() if state[name].shape[1:] == own[name].shape[1:]}
+    share = count_numbers(fitting) / count_numbers({name: own[name] for name in own.keys() - by_class})
+    if share < 0.95:
+        raise WeightsError(
+            f"load_from={path}: only {share:.0%} of this detector's numbers are in it. Is it the same detector and backbone?"
+        )
+    given, needed = (count_numbers({n: v for n, v in s.items() if n.startswith("backbone.")}) for s in (state, own))
+    if given > EXTRA * needed:
+        raise WeightsError(f"load_from={path}: its backbone is a larger one ({given:,} numbers for {needed:,})")
+    model.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))

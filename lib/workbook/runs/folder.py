@@ -1,0 +1,283 @@
+"""The run folder: one training, one folder, and the only thing that later rooms read.
+
+    outputs/runs/<detector>-<backbone>-<8 hex>/
+        run.json  config.py  log.jsonl  checkpoints/  predictions.json  metrics.json  figures/  2_train.ipynb  2_train.html
+
+The eight hex digits are a hash of the parameters and of the data, so the same question always lands in the same folder: a
+finished run is found again and never overwritten, a broken one is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+
+from workbook.runs.lease import LIMIT, Claim, Owner, living_owner
+
+# Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
+NOT_IDENTITY = ("device", "devices", "tracker", "checkpoint_minutes")
+# What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
+FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
+WRITABLE = "Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder"
+
+
+class RunError(Exception):
+    """A run folder cannot be used; the message says which, why and what to do."""
+
+
+class WriteError(RunError, OSError):
+    """A file could not be written; what stood there before is whole. The message says which file and how much room there is."""
+
+    __str__ = Exception.__str__  # OSError's own would show errno and strerror alone
+
+    @classmethod
+    def of(cls, path: Path, size: int, error: OSError) -> WriteError:
+        """size: the bytes that the file, or the line, needs."""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        needed = f"It needs {size:,} bytes and {_free(path.parent):,} are free. Make room" if full else "Make the folder writable"
+        made = cls(f"cannot write {path}: {error.strerror}. {needed}, or set WORKBOOK_OUTPUTS to another folder. What was there before is "
+                   "kept, and the same call goes on")
+        made.errno, made.strerror = error.errno, error.strerror
+        return made
+
+
+class RunBusyError(RunError):
+    """Another process trains this run; the message names it."""
+
+
+def outputs_root() -> Path:
+    """The folder of everything that is made: `$WORKBOOK_OUTPUTS`, or `outputs/` beside `lib/`. Raises RunError for an address."""
+    asked = os.environ.get("WORKBOOK_OUTPUTS", "")
+    if "://" in asked:
+        raise RunError(f"WORKBOOK_OUTPUTS={asked}: runs are written to a folder, not to an address. Give a folder of this machine, or one "
+                       "that every machine sees (NFS, Lustre)")
+    return Path(asked or Path(__file__).resolve().parents[3] / "outputs").absolute()
+
+
+def runs_root() -> Path:
+    """The folder that holds one folder a run."""
+    return outputs_root() / "runs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. Every property reads the file anew, so a running run can be watched."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """`run.json`: parameters, status, versions, hardware, data, times."""
+        found = read_json(self.folder / "run.json")
+        if not isinstance(found, dict) or "status" not in found:
+            raise RunError(f"{self.folder / 'run.json'} is not the record of a run (it has no status): restore it, or delete the folder")
+        return found
+
+    @property
+    def status(self) -> str:
+        """`running`, `done` or `failed`. A `running` run that no process owns was broken off."""
+        return str(self.record["status"])
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "last.pth"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "best.pth"
+
+    def log(self) -> pd.DataFrame:
+        """`log.jsonl` as a table: one row a logged step, column `mode` is `train` or `val`; empty before the first line."""
+        path = self.folder / "log.jsonl"
+        return pd.DataFrame(read_log(path) if path.exists() else [])
+
+    def metrics(self) -> dict[str, Any]:
+        """`metrics.json`: the figures of the best epoch. Raises RunError while the run has none."""
+        return read_json(self.folder / "metrics.json")
+
+    def update(self, **values: Any) -> None:
+        """Write these keys into `run.json`, keeping the others."""
+        write_json(self.folder / "run.json", {**self.record, **values})
+
+    @property
+    def busy(self) -> Owner | None:
+        """The process that trains this run right now, if there is one."""
+        return living_owner(self.folder / ".claim.json")
+
+    @contextmanager
+    def claim(self) -> Iterator[Callable[[], None]]:
+        """Hold the run while it trains. Gives a check to call before every write: it raises RunBusyError once the claim is lost.
+
+        Raises RunBusyError when another process holds it. The claim of a killed one is taken over: at once on the same machine,
+        else after two minutes without a sign of life (see lib/workbook/runs/lease.py).
+        """
+        claim = Claim(self.folder / ".claim.json")
+        try:
+            owner = claim.take()
+        except OSError as error:
+            without_links = error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS) and os.access(self.folder, os.W_OK)
+            advice = ("This disk seems to know no hard links, by which a run is claimed (a mounted bucket, exFAT): set WORKBOOK_OUTPUTS "
+                      "to a folder on a local disk, NFS or Lustre" if without_links else WRITABLE)
+            raise RunError(f"cannot claim {self.folder}: {error.strerror}. {advice}") from error
+        if owner:
+            raise RunBusyError(f"{self.folder} is being trained by {owner}: wait for it or stop it. Should that machine be gone, "
+                               f"the run is free {LIMIT:.0f} s after its last sign of life")
+
+        def check() -> None:
+            if not claim.held():
+                raise RunBusyError(f"{self.folder}: the claim of this process was taken over by {self.busy or 'a process that has ended'}"
+                                   f", after no sign of life from here for {LIMIT:.0f} s. It stops here and writes nothing more")
+
+        try:
+            yield check
+        finally:
+            claim.release()
+
+
+def run_name(parameters: Mapping[str, Any], data_hash: str) -> str:
+    """`<detector>-<backbone>-<8 hex>`: the name says what was asked, the digits make it unique.
+
+    Any value that changes the result changes the digits; a `/` of a timm name becomes `_`.
+    """
+    asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY}
+    digest = hashlib.sha256(json.dumps([asked, data_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return f"{parameters['detector']}-{parameters['backbone']}-{digest}".replace("/", "_")
+
+
+def create_run(parameters: Mapping[str, Any], data_hash: str, root: Path | None = None) -> Run:
+    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` is kept.
+
+    root: the folder of the runs, `runs_root()` when not given. Raises RunBusyError when another process makes it right now.
+    """
+    run = Run((root or runs_root()) / run_name(parameters, data_hash))
+    try:
+        run.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        if not (run.folder / "run.json").exists():
+            with run.claim():  # two that find it missing at once: the later must not overwrite what the first has recorded since
+                if not (run.folder / "run.json").exists():
+                    write_json(run.folder / "run.json", {
+                        "name": run.name, "parameters": dict(parameters), "status": "running", "error": None,
+                        "started": now(), "finished": None,
+                    })
+    except OSError as error:
+        raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error
+    return run
+
+
+def open_run(name: str | Path) -> Run:
+    """The run of this name (or at this path). Raises RunError that lists the runs there are."""
+    for folder in (runs_root() / name, Path(name)):
+        if (folder / "run.json").is_file():
+            return Run(folder)
+    if name and (runs_root() / name).is_dir():
+        raise RunError(f"{runs_root() / name} has no run.json: its folder was changed by hand. Restore it, or delete the folder")
+    known = "\n  ".join(run.name for run in list_runs()) or f"none yet: make one with `{FIRST_RUN}`"
+    raise RunError(f"no run '{name}' in {runs_root()}. There are:\n  {known}")
+
+
+def finished_run(name: str | Path = "") -> Run:
+    """The run of this name (or at this path), or the newest finished one. Raises RunError when there is none."""
+    if name:
+        return open_run(name)
+    finished = [run for run in list_runs() if run.status == "done"]
+    if not finished:
+        raise RunError(f"no finished run in {runs_root()}: make one with `{FIRST_RUN}`")
+    return finished[-1]
+
+
+def list_runs() -> list[Run]:
+    """All runs under `outputs/runs`, oldest first."""
+    runs = [Run(path.parent) for path in runs_root().glob("*/run.json")]
+    return sorted(runs, key=lambda run: (str(run.record.get("started")), run.name))
+
+
+def now() -> str:
+    """The time of now, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`. Raises RunError that names the file when it is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: the run is not finished, or its folder was changed by hand. Finish the run, restore the "
+                       "file, or delete the folder and train again") from None
+    except ValueError as error:
+        raise RunError(f"{path} is not valid JSON ({error}): restore it, or delete the run folder and train again") from None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The objects of a `log.jsonl`. A last line cut off by a kill is left out; any other broken line raises RunError."""
+    lines = path.read_text().splitlines(keepends=True)
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise RunError(f"{path}, line {number} is not valid JSON: restore it, or delete the run folder") from None
+    return rows
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON; readers see the old file or the new one, never half of it. NaN becomes null."""
+    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`; readers see the old file or the new one. Raises WriteError."""
+    content = text.encode()
+    with replacing(path, len(content)) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, size: int) -> Iterator[BinaryIO]:
+    """A file under a temporary name in the same folder, that is flushed to the disk and takes the place of `path` at the end.
+
+    size: about how many bytes it needs, for the message of WriteError.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)  # before the free room is counted
+        raise WriteError.of(path, size, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _free(folder: Path) -> int:
+    """Bytes that may still be written to the disk of a folder; 0 when the folder is not there."""
+    return shutil.disk_usage(folder).free if folder.exists() else 0
+
+
+def finite(value: Any) -> Any:
+    """The same value with every NaN and infinity as None: JSON has neither, and a blank says "no figure" honestly."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

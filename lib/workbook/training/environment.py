@@ -1,0 +1,103 @@
+"""What a run was made with: the machine, the versions, the state of the code. It goes into `run.json`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from workbook.models.weights import sha256
+
+PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "timm", "numpy", "hotcoco", "backbone-workbook")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that can move a figure."""
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+
+
+def made_with(device: torch.device, precision: str, files: Sequence[Path]) -> dict[str, Any]:
+    """All of `run.json` that, besides parameters and data, decides a run's bits: code, versions, machine, torch's settings, weights."""
+    return {"git_commit": git_commit(), "versions": versions(), "hardware": hardware(device),
+            "settings": {"precision": precision, **settings()}, "files": {str(file): sha256(file) for file in files}}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What of `made_with` is another in `after`, in words; memory is no part of it, nor what one of them does not know."""
+    found = []
+    for aspect in ("git_commit", "versions", "hardware", "settings", "files"):
+        pair = [record.get(aspect) for record in (before, after)]
+        if None in pair:
+            continue
+        one, two = (part if isinstance(part, Mapping) else {"": part} for part in pair)
+        found += [f"{aspect} {key}: {one.get(key)} → {two.get(key)}".replace(" :", ":") for key in {**one, **two}
+                  if key != "memory_gb" and one.get(key) != two.get(key)]
+    return found
+
+
+def settings() -> dict[str, Any]:
+    """The switches of torch that move the last bits of a figure."""
+    return {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The device that trains and the machine around it; memory in GB."""
+    return {
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """The commit of the code, with `+changes` when files differ from it; None outside a git checkout."""
+    def git(*words: str) -> str:
+        here = Path(__file__).resolve().parents[3]
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory in use so far, in MB (2^20 bytes): of the GPU by torch's count, else of this process.
+
+    Linux is asked for VmHWM: getrusage's figure is inherited from whatever process started this one (getrusage(2): kept over execve).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists() and (own := re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)):  # some sandboxes lack the line
+        return int(own[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

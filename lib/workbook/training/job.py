@@ -1,0 +1,112 @@
+"""From checked parameters to a job: everything that can be refused is refused here, before anything trains."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from mmcv import Config
+from mmcv.runner import build_optimizer
+from mmdet.datasets import build_dataset
+from torch import nn
+
+import workbook.data.mmdet_dataset  # noqa: F401  registers the dataset type that the config names
+from workbook.data.catalog import Dataset, find_dataset
+from workbook.data.checks import require_sound
+from workbook.models.backbones import find_backbone
+from workbook.models.config import build_config, build_model, build_untrained, data_config
+from workbook.models.detectors import find_detector, step_budget_warning
+from workbook.models.overrides import parse_overrides
+from workbook.models.precision import place
+from workbook.models.recipes import Setting, find_recipe
+from workbook.models.weights import WeightsError, find_weights
+from workbook.runs.folder import Run, create_run, runs_root
+from workbook.training.parameters import ParameterError, Parameters, pick_device, pick_precision
+from workbook.training.schedule import check_schedule, warmup_warning
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training that can start: its data are sound, its weights are on this machine, its config is whole."""
+
+    parameters: Parameters
+    dataset: Dataset
+    config: Config
+    device: torch.device
+    precision: str  # fp32 or bf16
+    steps_an_epoch: int
+    warnings: tuple[str, ...]
+    root: Path = field(default_factory=runs_root)  # the folder that holds its run folder
+
+    @property
+    def run(self) -> Run:
+        """The run folder of this job, made when it is not there yet."""
+        return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash, self.root)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.config.runner.max_epochs)
+
+
+def prepare(parameters: Parameters, root: Path | None = None) -> Job:
+    """Check all that parameters lead to: data, weights, recipe, overrides, device. `root` is where its run folder will be,
+    the folder of all runs when not given.
+
+    Raises DataError, WeightsError or ParameterError, each saying what to do.
+    """
+    device = pick_device(parameters.device, parameters.devices)
+    precision = pick_precision(parameters.precision, device)
+    dataset = find_dataset(parameters.dataset)
+    require_sound(dataset)
+    backbone, detector = find_backbone(parameters.backbone), find_detector(parameters.detector)
+    weights = find_weights(parameters.pretrained, backbone.weights)
+    if parameters.load_from and not Path(parameters.load_from).is_file():
+        raise WeightsError(f"load_from={parameters.load_from}: no such file. It must be a checkpoint of a whole {detector.key}")
+    data = data_config(dataset, backbone, parameters.image_size, parameters.batch_size)
+    images = len(build_dataset(copy.deepcopy(data["train"])))  # mmdet leaves out images without objects
+    if parameters.batch_size > images:
+        raise ParameterError(f"batch_size={parameters.batch_size}: {dataset.name} has {images} training images with objects. "
+                             f"Allowed: 1 to {images}")
+    if parameters.batch_size % parameters.devices:
+        raise ParameterError(f"batch_size={parameters.batch_size}, devices={parameters.devices}: the devices share each batch evenly. "
+                             f"Allowed: batch sizes {parameters.devices}, {2 * parameters.devices}, {3 * parameters.devices} ...")
+    steps = -(-images // parameters.batch_size)
+    try:
+        plan = find_recipe(parameters.recipe).plan(
+            Setting(detector, backbone, parameters.batch_size, parameters.epochs, steps * parameters.epochs)
+        )
+        config = build_config(
+            dataset=dataset, detector=detector, backbone=backbone, plan=plan, image_size=parameters.image_size,
+            batch_size=parameters.batch_size, epochs=parameters.epochs, seed=parameters.seed, weights=weights,
+            load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
+        )
+        check_schedule(config.lr_config)
+        if parameters.overrides:
+            require_buildable(config)
+    except ValueError as error:
+        raise ParameterError(str(error)) from error
+    if parameters.load_from or parameters.pretrained not in ("imagenet", "none"):
+        build_model(config)  # the user's own files: are they this model's?
+    total = steps * parameters.epochs
+    warnings = (
+        step_budget_warning(detector, total, parameters.batch_size, parameters.load_from),
+        warmup_warning(config.lr_config, total),
+    )
+    said = tuple(warning for warning in warnings if warning)
+    return Job(parameters, dataset, config, device, precision, steps, said, root or runs_root())
+
+
+def require_buildable(config: Config) -> None:
+    """Build the data sets, the detector and its optimizer and send a small image through. Raises ValueError when an override forbids it."""
+    try:
+        for split in ("train", "val"):
+            build_dataset(copy.deepcopy(config.data[split]))
+        model = place(build_untrained(config), torch.device("cpu"), "fp32").eval()
+        build_optimizer(model, config.optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), **(config.optimizer_config.get("grad_clip") or {"max_norm": 1}))
+        with torch.no_grad():
+            model.forward_dummy(torch.zeros(1, 3, 128, 128))
+    except Exception as error:  # mmdet and torch raise many kinds; each means the same for the user
+        raise ValueError(f"overrides: no detector can be built and trained with them ({type(error).__name__}: {error})") from error

@@ -1,0 +1,78 @@
+"""The training images of an epoch, in an order and with augmentations that depend on the seed, the epoch and the image alone.
+
+So a run that was broken off sees the same batches as one that was not, with any number of worker processes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.parallel import collate
+from mmdet.datasets import CustomDataset
+from torch.utils.data import DataLoader, Dataset
+
+from workbook.training.distributed import ALONE, Group
+from workbook.training.signals import ignore_signals
+
+
+class SeededItems(Dataset):
+    """Item (epoch, index) of `dataset` through its training pipeline, whose numpy and Python dice are seeded by both."""
+
+    def __init__(self, dataset: CustomDataset, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
+        dice = np.random.SeedSequence([self.seed, *place]).generate_state(1)[0]
+        np.random.seed(dice)
+        random.seed(int(dice))
+        return self.dataset[place[1]]
+
+
+def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[list[tuple[int, int]]]:
+    """Batches of (epoch, image index): every image once, shuffled by seed and epoch; the last batch may be smaller."""
+    order = np.random.default_rng([seed, epoch]).permutation(images)
+    return [[(epoch, int(index)) for index in order[start : start + batch_size]] for start in range(0, images, batch_size)]
+
+
+def batches(
+    dataset: CustomDataset, batch_size: int, seed: int, epoch: int, device: torch.device, start: int = 0, group: Group = ALONE
+) -> Iterator[dict[str, Any]]:
+    """Batches of an epoch from number `start` on, on `device`; of each batch, this process's share.
+
+    A GPU is fed by worker processes from pinned memory, some batches ahead; on a CPU they would steal its cores.
+    """
+    gpu = device.type == "cuda"
+    loader = DataLoader(
+        SeededItems(dataset, seed),
+        batch_sampler=[group.share(batch) for batch in epoch_order(len(dataset), batch_size, seed, epoch)[start:]],
+        collate_fn=as_batch,
+        num_workers=min(8, torch.get_num_threads()) if gpu else 0,  # several runs at once have their share of the cores
+        prefetch_factor=4 if gpu else None,
+        pin_memory=gpu,
+        worker_init_fn=ignore_signals,
+        generator=torch.Generator().manual_seed(seed),  # else each start of an epoch, and each resume, draws from the model's dice
+    )
+    for batch in loader:
+        yield to_device(batch, device)
+
+
+def as_batch(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Items of a pipeline as one batch: `img` [batch, 3, height, width], padded to the largest; lists of all else.
+
+    mmcv's containers are taken off here: pinned memory knows tensors only.
+    """
+    return {key: container.data[0] for key, container in collate(list(items), samples_per_gpu=len(items)).items()}
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The same batch with its tensors on `device`; from pinned memory the copy runs beside the computation."""
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(item) for item in value]
+        return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+
+    return {key: moved(value) for key, value in batch.items()}

@@ -1,0 +1,145 @@
+"""The parameters of a run, the same for papermill, the notebook and the command; checked all at once, before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from workbook.data.checks import parse_image_size
+from workbook.models.backbones import find_backbone
+from workbook.models.detectors import find_detector
+from workbook.models.overrides import parse_overrides
+from workbook.models.recipes import find_recipe
+from workbook.notebooks import injected
+from workbook.training.trackers import TRACKERS
+
+if TYPE_CHECKING:  # loaded when a device is picked: parameters are refused at once
+    import torch
+
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+class ParameterError(ValueError):
+    """One or more parameters are not allowed; the message lists every one with what is allowed."""
+
+
+class Parameters(BaseModel):
+    """What may be asked of a run. The defaults are those of `2_train.ipynb` (a test compares them)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+    dataset: str = Field("tree_crowns", description="a folder of data/, or the embedded tree_crowns", min_length=1)
+    detector: str = Field("faster_rcnn", description="faster_rcnn, vfnet, detr, retinanet, cascade_rcnn, deformable_detr")
+    backbone: str = Field("resnet50", description="resnet50, swin_t, pvtv2_b0 ... pvtv2_b5, tf_efficientnet_lite0, timm/<name>")
+    recipe: str = Field("official", description="official, seed or finetune")
+    pretrained: str = Field("imagenet", description="imagenet, none, or the path of a weight file for the backbone")
+    load_from: str = Field("", description="a whole detector's checkpoint to start from, e.g. COCO weights")
+    epochs: int = Field(12, ge=1, le=10_000, description="passes over the training images")
+    image_size: Annotated[tuple[int, int], BeforeValidator(parse_image_size)] = Field(
+        (1024, 1024), description="pixels an image is scaled into, ratio kept: 1024, or 1333x800"
+    )
+    batch_size: int = Field(2, ge=1, le=1024, description="images a step")
+    seed: int = Field(0, ge=0, lt=2**31, description="for weights, order, flips and sampling")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
+    devices: int = Field(1, ge=1, le=64, description="how many GPUs (or processes of a CPU) share each batch")
+    precision: str = Field("auto", description="auto (bf16 where the device has it), fp32 or bf16")
+    tracker: str = Field("none", description=", ".join(TRACKERS))
+    checkpoint_minutes: float = Field(10, ge=0, description="a kill loses at most these minutes; 0 = a checkpoint after each step")
+    overrides: str = Field("", description="mmcv-style changes: 'key.key=value key=value'")
+
+    @field_validator("detector")
+    @classmethod
+    def _detector(cls, value: str) -> str:
+        return find_detector(value).key
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone(cls, value: str) -> str:
+        return find_backbone(value).key
+
+    @field_validator("recipe")
+    @classmethod
+    def _recipe(cls, value: str) -> str:
+        return find_recipe(value).key
+
+    @field_validator("tracker", "precision")
+    @classmethod
+    def _one_of(cls, value: str, info: ValidationInfo) -> str:
+        known = {"tracker": TRACKERS, "precision": PRECISIONS}[str(info.field_name)]
+        if value not in known:
+            raise ValueError(f"unknown {info.field_name} '{value}'. Known: {', '.join(known)}")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value):
+            raise ValueError(f"unknown device '{value}'. Known: auto, cpu, cuda, cuda:<number>")
+        return value
+
+    @field_validator("overrides")
+    @classmethod
+    def _overrides(cls, value: str) -> str:
+        parse_overrides(value)
+        return " ".join(sorted(value.split()))  # the same changes in another order are the same run
+
+
+def check_parameters(values: Mapping[str, Any]) -> Parameters:
+    """The checked parameters. Raises ParameterError naming every unknown name and impossible value at once."""
+    try:
+        return Parameters(**values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+    raise ParameterError("these parameters cannot be used:\n" + "\n".join(f"  - {line}" for line in lines)) from None
+
+
+def _explain(problem: Any) -> str:
+    name, got = ".".join(str(part) for part in problem["loc"][:1]), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"{name}: no such parameter. Allowed: {', '.join(Parameters.model_fields)}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{name} = {got!r}: {reason}. Meant for: {Parameters.model_fields[name].description}"
+
+
+def notebook_parameters(namespace: Mapping[str, Any]) -> Parameters:
+    """The parameters of the notebook that calls this with `globals()`.
+
+    papermill runs a notebook even when it is given a name that the notebook does not have, and only warns. So the names are read
+    from its parameters cell, which it always opens with `# Parameters`, and an unknown one is refused here.
+    """
+    known = {name: namespace[name] for name in Parameters.model_fields if name in namespace}
+    return check_parameters({**injected(namespace.get("In", [])), **known})
+
+
+def pick_device(device: str, devices: int = 1) -> torch.device:
+    """The first of `devices`; `auto` takes a GPU when torch sees one, else the CPU. Raises ParameterError for what is not there."""
+    import torch
+
+    usable = torch.cuda.is_available()
+    if device == "auto":
+        device = "cuda" if usable else "cpu"
+    if device != "cpu" and not usable:
+        raise ParameterError(f"device={device}: torch sees no GPU. Use device=cpu, or look at what `nvidia-smi` says")
+    if devices > 1 and device.startswith("cuda:"):
+        raise ParameterError(f"device={device}, devices={devices}: one GPU is named and several are asked for. Use device=cuda")
+    if device != "cpu" and devices > torch.cuda.device_count():
+        raise ParameterError(f"devices={devices}: there are {torch.cuda.device_count()} GPUs")
+    chosen = torch.device("cuda:0" if device == "cuda" else device)
+    if chosen.index is not None and chosen.index >= torch.cuda.device_count():
+        raise ParameterError(f"device={device}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
+    return chosen
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 where the device multiplies it in hardware, else fp32. Raises ParameterError for bf16 elsewhere."""
+    from workbook.models.precision import has_bf16
+
+    able = has_bf16(device)
+    if precision == "bf16" and not able:
+        raise ParameterError(f"precision=bf16: {device} has no bfloat16 in hardware, and emulates it many times slower. "
+                             "Use precision=fp32, or auto")
+    return "bf16" if able and precision != "fp32" else "fp32"

@@ -1,0 +1,253 @@
+"""The training loop: one job in, one finished run folder out.
+
+A run that was broken off goes on from its last checkpoint, in the middle of an epoch too; a finished one is returned as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from mmcv.runner import build_optimizer
+from mmdet.datasets import CustomDataset, build_dataset
+from torch import nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from workbook.evaluation.coco_metrics import evaluate
+from workbook.models.config import build_model
+from workbook.models.precision import place
+from workbook.progress import progress_bar
+from workbook.runs.folder import Run, RunBusyError, RunError, outputs_root, write_json
+from workbook.runs.checkpoints import read_checkpoint, save_checkpoint
+from workbook.training.rng import dice_state, seed_everything, set_dice
+from workbook.training.distributed import ALONE, Group
+from workbook.training.job import Job
+from workbook.training.launch import train_together
+from workbook.training.loader import batches
+from workbook.training.log import Log, Means
+from workbook.training.record import record_end, record_failure, record_start, sweep_up
+from workbook.training.schedule import lr_factor, set_lr
+from workbook.training.signals import Stopped, StopSignals
+from workbook.training.trackers import Tracker, open_tracker
+from workbook.training.validation import validate
+
+LOG_EVERY = 10  # steps; a line of the log holds the mean over them
+
+
+class TrainingError(RunError):
+    """The training cannot go on; the message says at which step, and what to do."""
+
+
+def train(job: Job, group: Group = ALONE) -> Run:
+    """Train until the last epoch and return the run, `done`. Prints where it is; shows a bar with loss, lr and time left.
+
+    Raises TrainingError for a loss that is not finite (the last good checkpoint is kept), WriteError when the disk is full,
+    RunBusyError when another process trains the same run, Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. After any of
+    them, and after a kill, the same call goes on from the last checkpoint to the bits of an undisturbed training.
+
+    group: the processes that train it together (lib/workbook/training/launch.py starts them); the first alone writes.
+    """
+    if job.parameters.devices > group.size:
+        return train_together(job)
+    run = job.run
+    with run.claim() if group.chief else nullcontext(lambda: None) as check, StopSignals() as signals:
+        if run.status == "done":
+            print(f"already done: {run.folder}")
+            return run
+        print(f"run folder: {run.folder}", flush=True)
+        for warning in job.warnings:
+            print(f"warning: {warning}", flush=True)
+        if group.chief:
+            sweep_up(run)
+        try:
+            with _tracker(job, run) if group.chief else Tracker() as tracker:
+                Training(job, run, tracker, signals, check, group).go()
+        except KeyboardInterrupt:
+            print(f"\nstopped. The same call goes on from the last checkpoint of {run.folder}", flush=True)
+            raise
+        except RunBusyError:  # the run is another process's now
+            raise
+        except Exception as error:
+            if group.chief:
+                record_failure(run, error)
+            raise
+        signals.check()  # one that came after the last step
+    return run
+
+
+def _tracker(job: Job, run: Run) -> Tracker:
+    asked = job.parameters.model_dump(mode="json")
+    return open_tracker(job.parameters.tracker, run.name, run.folder, asked, outputs_root() / "trackers")
+
+
+class Training:
+    """A job with its model, optimizer and place in time. What `state()` returns is all that a resumed training needs.
+
+    `check` is called before each write: it raises RunBusyError when the run is another process's now.
+    """
+
+    def __init__(self, job: Job, run: Run, tracker: Tracker, signals: StopSignals, check: Callable[[], None],
+                 group: Group = ALONE) -> None:
+        self.job, self.run, self.config, self.device = job, run, job.config, job.device
+        self.tracker, self.signals, self.check, self.group = tracker, signals, check, group
+        seed_everything(job.parameters.seed)
+        self.model = place(build_model(self.config), self.device, job.precision)
+        self.forward_train = group.forward(self.model, self.device)
+        self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
+        self.train_set: CustomDataset = build_dataset(self.config.data.train)
+        self.val_set: Any = build_dataset(self.config.data.val)
+        self.epoch = self.step = self.best_epoch = 0  # epoch: those that are trained and validated
+        self.best: float | None = None
+        self.seconds = {"train": 0.0, "val": 0.0}
+        self.means, self.figures = Means(), dict[str, float]()  # since the last line of the log, and in it
+        if run.last_checkpoint.exists():
+            self._take_up(read_checkpoint(run.last_checkpoint))
+        else:
+            self.log = Log(run.folder / "log.jsonl", 0, group.chief)
+        if group.chief:
+            check()
+            record_start(run, job, self.model, self.step)
+        self.saved = time.monotonic()
+
+    def go(self) -> None:
+        """Every step that is left, then the record of the whole."""
+        total = self.job.epochs * self.job.steps_an_epoch
+        with progress_bar(total, "training", "step", initial=self.step) as bar:
+            while self.epoch < self.job.epochs:
+                self._train_epoch(bar)
+                self._validate()
+        self._finish()
+
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed training needs, as tensors and plain values; the tensors are the live ones."""
+        return {
+            "state_dict": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
+            "step": self.step, "best": self.best, "best_epoch": self.best_epoch, "seconds": dict(self.seconds),
+            "means": (dict(self.means.sums), self.means.count), "figures": self.figures, "log_bytes": self.log.size,
+            "dice": dice_state(self.device),
+        }
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["state_dict"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+            self.best, self.best_epoch = state["best"], state["best_epoch"]
+            self.means, self.figures = Means(*state["means"]), state["figures"]
+            self.log = Log(self.run.folder / "log.jsonl", state["log_bytes"], self.group.chief)
+            set_dice(state["dice"], self.device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"{self.run.last_checkpoint} is not a checkpoint of this run, or of another version of the workbook "
+                           f"({type(error).__name__}: {str(error)[:200]}). Delete {self.run.folder} and train again") from error
+        print(f"going on after step {self.step} of {self.job.epochs * self.job.steps_an_epoch}", flush=True)
+
+    def _save(self, state: dict[str, Any]) -> None:
+        finite = all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())  # if not, the next loss says so
+        if finite and self.group.chief:
+            self.check()
+            self.tracker.flush()
+            save_checkpoint(self.run.last_checkpoint, state)
+        self.saved = time.monotonic()
+
+    def _train_epoch(self, bar: tqdm) -> None:
+        """What is left of one pass over the training images. Its last figures go out to the tracker with the validation's."""
+        self.model.train()
+        asked, steps = self.job.parameters, self.job.steps_an_epoch
+        first, last, started = self.epoch * steps, (self.epoch + 1) * steps, time.monotonic()
+        size = self.config.data.samples_per_gpu
+        for batch in batches(self.train_set, size, asked.seed, self.epoch, self.device, self.step - first, self.group):
+            lr = set_lr(self.optimizer, lr_factor(self.config.lr_config, self.epoch, self.step))
+            log_vars = self._train_step(batch, lr)
+            self.step += 1
+            self.means.add(log_vars)
+            bar.set_postfix(epoch=self.epoch + 1, loss=f"{log_vars['loss']:.3f}", lr=f"{lr:.2g}", refresh=False)
+            bar.update()
+            if self.step % LOG_EVERY == 0 or self.step == last:
+                self.figures = {"lr": lr, **self.means.take()}
+                self._note({"mode": "train", "epoch": self.epoch + 1, "step": self.step, **self.figures})
+                if self.step < last:
+                    self.tracker.log(self.step, _named("train", self.figures))
+            self.seconds["train"] += time.monotonic() - started
+            self.signals.signum = self.group.highest(self.signals.signum)
+            if self.signals.signum or time.monotonic() - self.saved >= 60 * asked.checkpoint_minutes:
+                self._save(self.state())
+                self.signals.check()
+            started = time.monotonic()
+
+    def _train_step(self, batch: dict[str, Any], lr: float) -> dict[str, float]:
+        loss, log_vars = self.model._parse_losses(self.forward_train(**batch))
+        self._require_finite(log_vars, f"the loss is not finite at step {self.step + 1}", lr)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip := self.config.optimizer_config.get("grad_clip"):
+            nn.utils.clip_grad_norm_(self.model.parameters(), **clip)
+        self.optimizer.step()
+        return dict(log_vars)
+
+    def _require_finite(self, losses: Mapping[str, float], what: str, lr: float) -> None:
+        if all(map(math.isfinite, losses.values())):
+            return
+        parts = ", ".join(f"{key} {value:.3g}" for key, value in losses.items())
+        kept = self.run.last_checkpoint if self.run.last_checkpoint.exists() else "none yet"
+        raise TrainingError(
+            f"{what} (epoch {self.epoch + 1}, lr {lr:.3g}): {parts}. Last good checkpoint: {kept}. Lower the lr "
+            f"(overrides='optimizer.lr={lr / 10:.2g}'), or clip gradients (overrides='optimizer_config.grad_clip={{\"max_norm\":10}}')"
+        )
+
+    def _validate(self) -> None:
+        """Detections, metrics and losses of the val images, logged once at this epoch's step; then the checkpoints.
+
+        A kill between two of these files does no harm: the last checkpoint is from before, so all of them are written again.
+        """
+        started, before, epoch = time.monotonic(), self.state(), self.epoch + 1
+        try:
+            with self.signals.at_once():
+                label = f"validating epoch {epoch}"
+                detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label, self.group)
+                self._require_finite(losses, f"the val loss is not finite after step {self.step}", self.figures["lr"])
+                found = evaluate(self.job.dataset.val_json, detections)
+        except (Stopped, RuntimeError) as error:  # where several train together, one that has left breaks the others' connections
+            if isinstance(error, Stopped) or self.signals.signum:
+                self._save(before)
+                self.signals.check()
+            raise
+        seconds = time.monotonic() - started
+        self.seconds["val"] += seconds
+        self.epoch = epoch
+        line = {"mode": "val", "epoch": epoch, "step": self.step, **found.metrics, **losses, "seconds": seconds}
+        self._note(line)
+        self.tracker.log(self.step, {**_named("train", self.figures), **_named("val", {**found.metrics, **losses})})
+        score = found.metrics["bbox_mAP"]
+        better = self.best_epoch == 0 or (score is not None and (self.best is None or score > self.best))
+        if better:
+            self.best, self.best_epoch = score, epoch
+        if better and self.group.chief:
+            self.check()
+            save_checkpoint(self.run.best_checkpoint, {"state_dict": self.model.state_dict(), "epoch": epoch, "step": self.step})
+            write_json(self.run.folder / "predictions.json", detections)
+            write_json(self.run.folder / "metrics.json", {
+                **line, "best_epoch": epoch, "per_class": found.per_class, "counts": found.counts})
+        self._save(self.state())
+        shown = "none" if score is None else f"{score:.3f}"
+        tqdm.write(f"epoch {epoch}/{self.job.epochs}: bbox_mAP {shown}, val loss {losses['loss']:.3f}", file=sys.stdout)
+        sys.stdout.flush()
+
+    def _note(self, row: Mapping[str, Any]) -> None:
+        self.check()
+        self.log.write(row)
+
+    def _finish(self) -> None:
+        if not self.group.chief:
+            return
+        self.check()
+        record_end(self.run, self.job, epochs=self.epoch, best_epoch=self.best_epoch, steps=self.step, seconds=self.seconds,
+                   images={"train": len(self.train_set), "val": len(self.val_set)})
+
+
+def _named(mode: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{mode}/{key}": value for key, value in figures.items()}

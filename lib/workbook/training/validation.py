@@ -1,0 +1,96 @@
+"""Validation in one pass: each image's features are extracted once and give both its detections and its losses.
+
+Stock mmdet gives two halves that do not fit: an evaluation hook (test pipeline, no losses) and a `val` workflow (losses, but
+on the augmented train pipeline, from a second pass).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.models.detectors import BaseDetector
+from torch import Tensor
+
+from workbook.data.mmdet_dataset import OrderedCocoDataset
+from workbook.progress import progress_bar
+from workbook.training.distributed import ALONE, Group
+from workbook.training.loader import as_batch, to_device
+
+
+@torch.no_grad()
+def validate(
+    model: BaseDetector, dataset: OrderedCocoDataset, device: torch.device, seed: int = 0, progress: str = "validating",
+    group: Group = ALONE,
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Detections as COCO results (bbox xywh, pixels of the original image) and each loss averaged over the images.
+
+    Images go one by one, as mmdet tests them, so that padding to a batch moves no figure. The sampling of RoIs inside the losses
+    is seeded by image: the same weights always give the same losses, however many processes share the images.
+    """
+    model.eval()
+    found: dict[int, tuple[list[dict[str, Any]], dict[str, float]]] = {}
+    shared = range(group.rank, len(dataset), group.size)
+    bar = progress_bar(len(shared), progress, "image", inside=True)
+    for index in shared:
+        batch = to_device(as_batch([dataset.with_truth(index)]), device)
+        with cached_features(model, batch["img"]), torch.random.fork_rng(), group.apart():
+            torch.manual_seed(seed * 1_000_003 + index)
+            values = losses(model, batch)
+            boxes_by_class = model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0]
+        found[index] = as_coco(boxes_by_class, dataset.img_ids[index], dataset.cat_ids), values
+        bar.update()
+    bar.close()
+    detections: list[dict[str, Any]] = []
+    totals: dict[str, float] = defaultdict(float)
+    for results, values in group.gather(found).values():
+        detections += results
+        for name, value in values.items():
+            totals[name] += value
+    return detections, {name: total / len(dataset) for name, total in totals.items()}
+
+
+def losses(model: BaseDetector, batch: dict[str, Any]) -> dict[str, float]:
+    """The detector's own losses and accuracies of a batch, and their sum `loss`, with every norm and dropout in eval mode.
+
+    Some heads compute less in eval mode (VFNetHead returns two of the three outputs that its loss needs: mmdet 2.28,
+    dense_heads/vfnet_head.py), so the heads alone are switched to training mode, not the layers inside them.
+    """
+    heads = [m for m in (getattr(model, name, None) for name in ("rpn_head", "roi_head", "bbox_head")) if m is not None]
+    try:
+        for head in heads:
+            head.training = True
+        _, log_vars = model._parse_losses(model.forward_train(**batch))
+    finally:
+        for head in heads:
+            head.training = False
+    return dict(log_vars)
+
+
+@contextlib.contextmanager
+def cached_features(model: BaseDetector, images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Inside, `model.extract_feat` gives the features of `images` [batch, 3, h, w], computed once, to whoever asks."""
+    features = model.extract_feat(images)
+    model.extract_feat = lambda _: features
+    try:
+        yield features
+    finally:
+        del model.extract_feat  # the method of the class shows again
+
+
+def as_coco(boxes_by_class: list[np.ndarray], image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
+    """mmdet's list of [n, 5] arrays (x1, y1, x2, y2, score; one a class) as COCO results."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_id,
+            "bbox": [float(x1), float(y1), float(x2) - float(x1), float(y2) - float(y1)],
+            "score": float(score),
+        }
+        for category_id, boxes_xyxy in zip(category_ids, boxes_by_class, strict=True)
+        for x1, y1, x2, y2, score in boxes_xyxy
+    ]

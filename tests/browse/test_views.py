@@ -1,0 +1,262 @@
+"""Browsing with a real mongod: what is in the database equals the run folders, and what the user added stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import importlib_metadata  # noqa: F401  as MLflow loads it: FiftyOne has to open in the same process
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from pymongo import MongoClient
+from scenes import make_dataset
+
+from workbook import cli
+from workbook.diagnosis.matching import match
+from workbook.diagnosis.stages import DETECTED, TWO_STAGE
+from workbook.runs.folder import Run, RunError, write_json
+from workbook.browse import database as fiftyone_database
+from workbook.browse.app import free_port, launch
+from workbook.browse.database import BrowseError, connect, mongod_program
+from workbook.browse.samples import open_runs, read_runs
+from workbook.browse.views import build, table
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ("<script>alert(1)</script>", """it's a "bar" {$where}""")
+NAMES = ("faster_rcnn-resnet50-aaaaaaaa", "faster_rcnn-swin_t-bbbbbbbb")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory):
+    """An outputs folder with two diagnosed runs; one for the module, because a process has one database."""
+    root = tmp_path_factory.mktemp("browse")
+    data = make_dataset(root / "data", "scenes", val_images=6, sizes=("small", "small", "medium"), classes=CLASSES)
+    for number, name in enumerate(NAMES):
+        write_run(root / "outputs" / "runs" / name, data, number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(fiftyone_database.URI, raising=False)
+        patch.setenv(fiftyone_database.URI, "")  # so that what `connect` sets is taken back in the end
+        yield root / "outputs"
+
+
+@pytest.fixture(autouse=True)
+def outputs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WORKBOOK_OUTPUTS", str(folder))
+    return folder
+
+
+def write_run(folder: Path, data, number: int) -> None:
+    """Each truth is found, or lost by the next stage in turn; a run finds what the other one misses, now and then."""
+    truth = json.loads(data.val_json.read_text())
+    found = [a for place, a in enumerate(truth["annotations"]) if (place + number) % 3 == 0]
+    predictions = [{"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9 - 0.01 * place}
+                   for place, a in enumerate(found)]
+    predictions += [{"image_id": image["id"], "category_id": 1, "bbox": [0.0, 0.0, 2.0, 2.0], "score": 0.1 if place else 0.885}
+                    for place, image in enumerate(truth["images"])]
+    by, names = match(truth, predictions, 0.5).taken_by, {category["id"]: category["name"] for category in truth["categories"]}
+    rows = []
+    for place, (a, row) in enumerate(zip(truth["annotations"], by, strict=True)):
+        rows.append({"annotation_id": a["id"], "class": names[a["category_id"]], "detected": row >= 0,
+                     "stage": DETECTED if row >= 0 else TWO_STAGE[place % 5].name,
+                     "score": predictions[row]["score"] if row >= 0 else np.nan, "size": "small" if a["area"] <= 32**2 else "medium"})
+    trace = pd.DataFrame(rows).assign(lost_to=None, named_class="background", false_above=0, resized_area=100.0, named_score=0.5)
+    for column in ("candidate_iou", "class_score", "box_iou"):
+        trace[column] = np.random.default_rng(number).random(len(trace))
+    folder.mkdir(parents=True)
+    config = {"val": {"ann_file": str(data.val_json), "img_prefix": str(data.images_dir), "classes": data.classes}}
+    (folder / "config.py").write_text(f"data = {config!r}\n")
+    write_json(folder / "run.json", {"name": folder.name, "status": "done", "started": f"2026-01-0{number + 1}",
+                                     "data": {"name": "scenes", "hash": data.hash}})
+    write_json(folder / "predictions.json", predictions)
+    write_json(folder / "waterfall.json", {"iou": 0.5, "stages": [
+        {"name": s.name, "question": s.question, "color": s.color, "remedies": list(s.remedies)} for s in TWO_STAGE]})
+    trace.to_parquet(folder / "trace.parquet", index=False)
+
+
+def trace_of(name: str, folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "runs" / name / "trace.parquet")
+
+
+def browsed(*names: str):
+    return build(read_runs(open_runs(names)))
+
+
+def shown(dataset) -> dict[str, int]:
+    return dict(table(dataset)[["saved view", "shows"]].itertuples(index=False))
+
+
+def test_boxes_attributes_and_views_equal_the_trace(folder: Path) -> None:
+    dataset, trace = browsed(NAMES[0]), trace_of(NAMES[0], folder)
+    assert dataset.persistent and dataset.name == f"scenes-{NAMES[0]}" and len(dataset) == 6
+    assert all(Path(path).is_file() for path in dataset.values("filepath"))
+    truth = {box.annotation_id: box for sample in dataset for box in sample.ground_truth.detections}
+    assert {id_: (box.stage, box.detected, box.size) for id_, box in truth.items()} == {
+        row.annotation_id: (row.stage, row.detected, row.size) for row in trace.itertuples()}
+    assert {id_: box.best_proposal_iou for id_, box in truth.items()} == dict(zip(trace.annotation_id, trace.candidate_iou, strict=True))
+    small = trace[trace["size"] == "small"]
+    views = shown(dataset)
+    for stage in TWO_STAGE:
+        assert views[f"small: lost at {stage.name}"] == (small["stage"] == stage.name).sum() > 0
+    assert views["small: all missed"] == (~small["detected"]).sum()
+    assert views["small: false positives"] == 6 and views["label suspects: not labelled"] == 1
+    assert {box.label for box in truth.values()} == set(CLASSES), "a label is the class's name as it is: data, no markup"
+    pred = [box for sample in dataset for box in sample[NAMES[0].replace("-", "_")].detections]
+    assert [box.match for box in pred].count("true") == trace["detected"].sum() == len(pred) - 6
+
+
+def test_a_view_shows_patches_the_worst_first_and_in_the_colors_of_the_stages(folder: Path) -> None:
+    dataset, trace = browsed(NAMES[0]), trace_of(NAMES[0], folder)
+    view = dataset.load_saved_view("small: lost at proposals")
+    lost = trace[(trace["size"] == "small") & (trace["stage"] == "proposals")]
+    assert view._is_patches and view.values("ground_truth.annotation_id") == lost.sort_values("candidate_iou").annotation_id.tolist()
+    about = dataset.get_saved_view_info("small: lost at proposals")
+    assert TWO_STAGE[0].question in about["description"] and about["color"].upper() == TWO_STAGE[0].color
+    by_stage = dataset.app_config.color_scheme.fields[0]
+    assert by_stage["path"] == "ground_truth" and by_stage["colorByAttribute"] == "stage"
+    assert {stage.name: stage.color for stage in TWO_STAGE}.items() <= {v["value"]: v["color"] for v in by_stage["valueColors"]}.items()
+
+
+def test_two_runs_side_by_side(folder: Path) -> None:
+    dataset = browsed(*reversed(NAMES))  # A is the older one, in whatever order they are named
+    a, b = (trace_of(name, folder).set_index("annotation_id")["detected"] for name in NAMES)
+    views = shown(dataset)
+    assert dataset.name == "scenes-aaaaaaaa-bbbbbbbb"
+    assert views["missed by A, found by B"] == (~a & b).sum() > 0 and views["missed by B, found by A"] == (a & ~b).sum() > 0
+    stages = {box.annotation_id: box.stage_faster_rcnn_swin_t_bbbbbbbb for sample in dataset for box in sample.ground_truth.detections}
+    traces = [trace_of(name, folder).set_index("annotation_id") for name in NAMES]
+    assert stages == traces[1]["stage"].to_dict()
+    losing = traces[0]["stage"].where(~traces[0]["detected"] | traces[1]["detected"], traces[1]["stage"])
+    assert {box.annotation_id: box.stage for sample in dataset for box in sample.ground_truth.detections} == losing.to_dict()
+    assert dataset.app_config.color_scheme.fields[0]["colorByAttribute"] == "stage"
+
+
+def test_a_second_time_keeps_what_the_user_made() -> None:
+    dataset = browsed(NAMES[0])
+    before = shown(dataset)
+    dataset.load_saved_view("small: all missed").limit(2).tag_labels("look again")
+    dataset.limit(1).tag_samples("mine")
+    dataset.save_view("my view", dataset.match_tags("mine"))
+    dataset.save()
+    again = browsed(NAMES[0])
+    assert again.count_label_tags() == {"look again": 2} and again.count_sample_tags() == {"mine": 1}
+    assert shown(again) == {**before, "my view": 1}
+    assert len(again) == 6
+
+
+def test_the_command_serves_the_app_and_shares_its_database_with_another_process(folder: Path) -> None:
+    # an outputs folder without a mongod yet, so that both want to start one
+    fresh = folder.parent / "fresh"
+    fresh.mkdir()
+    (fresh / "runs").symlink_to(folder / "runs")
+    env = {**os.environ, "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT)}
+    del env[fiftyone_database.URI]
+    code = ("from workbook.browse.samples import open_runs, read_runs\nfrom workbook.browse.views import build, table\n"
+            "from workbook.browse.database import connect\n"
+            f"d = build(read_runs(open_runs({NAMES[1]!r})))\nprint(connect().config.database_uri, len(d), len(table(d)))")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        wanted = busy.getsockname()[1]
+        browse = [sys.executable, "-m", "workbook.cli", "browse", NAMES[0], "--port", str(wanted)]
+        serving, other = (subprocess.Popen(command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+                          for command in (browse, [sys.executable, "-c", code]))
+        said = ""
+        for line in serving.stdout:
+            said += line
+            if "Ctrl-C" in line:
+                break
+        assert f"Port {wanted} is taken" in said and "ssh -L" in said and "small: lost at proposals" in said
+        url = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
+        assert b"FiftyOne" in urllib.request.urlopen(url, timeout=60).read()
+        family = [serving.pid, *(child.pid for child in psutil.Process(serving.pid).children(recursive=True))]
+        heard = [c.laddr.ip for c in psutil.net_connections("inet") if c.pid in family and c.status == psutil.CONN_LISTEN]
+        assert heard and set(heard) <= {"127.0.0.1", "::1"}, "it listens to other machines"
+        out, _ = other.communicate(timeout=300)
+        port = json.loads((fresh / "fiftyone" / "mongod.json").read_text())["port"]
+        assert out.strip().splitlines()[-1] == f"mongodb://127.0.0.1:{port} 6 9" and other.returncode == 0
+        datasets = MongoClient("127.0.0.1", port)["fiftyone"]["datasets"].distinct("name")
+        assert {f"scenes-{name}" for name in NAMES} <= set(datasets), "both are in the one database"
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(timeout=60) == 0
+    deadline = time.monotonic() + 60  # nobody is left, so mongod ends
+    while (fresh / "fiftyone" / "mongod.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not (fresh / "fiftyone" / "mongod.json").exists()
+
+
+def test_an_app_that_does_not_start_is_waited_for_and_then_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect()
+    from fiftyone.core.service import ServerService, Service, ServiceListenTimeout
+
+    waited: list[float] = []
+
+    def never(self, port=None, timeout=60):
+        waited.append(timeout)
+        raise ServiceListenTimeout("server", port)
+
+    monkeypatch.setattr(Service, "_wait_for_child_port", never)
+    monkeypatch.setattr(ServerService, "command", [sys.executable, "-c", "import time; time.sleep(60)"])
+    with pytest.raises(BrowseError, match="within 5 minutes.*too busy.*contact sheets"):
+        launch(None, 5151)
+    assert waited == [300]
+
+
+def test_a_run_that_cannot_be_browsed_says_what_to_do(tmp_path: Path, folder: Path) -> None:
+    for name, file in ((NAMES[0], "trace.parquet"), (NAMES[1], "waterfall.json")):
+        (tmp_path / name).mkdir()
+        for path in (folder / "runs" / name).iterdir():
+            if path.name != file:
+                (tmp_path / name / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(RunError) as error:
+        read_runs([Run(tmp_path / name) for name in NAMES])
+    for name, file in ((NAMES[0], "trace.parquet"), (NAMES[1], "waterfall.json")):
+        assert f"it has no {file}: `workbook diagnose {name}` first" in str(error.value)
+
+
+def test_runs_on_different_data_are_refused(tmp_path: Path, folder: Path) -> None:
+    other = tmp_path / "faster_rcnn-resnet18-cccccccc"
+    other.mkdir()
+    for path in (folder / "runs" / NAMES[1]).iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    Run(other).update(data={"name": "others", "hash": "f" * 64})
+    with pytest.raises(RunError, match=r"(?s)different data.*scenes.*others \(ffffffff\)"):
+        read_runs([Run(folder / "runs" / NAMES[0]), Run(other)])
+
+
+def test_without_mongod_it_says_what_serves_instead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(fiftyone_database.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BrowseError, match=r"(?s)needs mongod.*make setup.*FIFTYONE_DATABASE_URI.*contact sheets.*3_diagnose.html"):
+        mongod_program()
+
+
+def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    nowhere = "mongodb://127.0.0.1:9"
+    monkeypatch.setenv(fiftyone_database.URI, nowhere)
+    monkeypatch.delitem(sys.modules, "fiftyone", raising=False)  # as in a new process
+    monkeypatch.setattr(sys, "argv", ["workbook", "browse", NAMES[0]])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and f"no MongoDB answers at {nowhere}" in said and "contact sheets" in said
+
+
+def test_another_database_in_the_same_python_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    connect()
+    monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path))
+    with pytest.raises(BrowseError, match="restart this Python"):
+        connect()
+
+
+def test_a_port_out_of_range_is_refused() -> None:
+    with pytest.raises(BrowseError, match="from 1 to 65535"):
+        free_port(70_000)

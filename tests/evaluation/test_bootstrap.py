@@ -1,0 +1,308 @@
+"""Resampled precision against pycocotools on the data set written out, and the intervals against what must follow."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.cocoeval import COCOeval
+from coco_cases import (
+    CASES,
+    EXACT,
+    KEYS,
+    TWO,
+    coco,
+    detection,
+    image,
+    pycocotools_eval,
+    pycocotools_metrics,
+    random_scene,
+    truth_box,
+)
+
+from workbook.evaluation.bootstrap import Figure, bootstrap, intervals, paired_difference, step_intervals
+from workbook.evaluation.coco_metrics import coco_metrics, evaluate
+from workbook.evaluation.matching import match
+from workbook.evaluation.resampling import STEP, average_precision, resample_weights, summarize
+
+Scene = tuple[dict[str, Any], list[dict[str, Any]]]
+ABSENT = float("nan")
+
+
+def written_out(truth: dict[str, Any], found: list[dict[str, Any]], drawn: np.ndarray) -> Scene:
+    """The resampled data set itself: each drawn image under a new id of its own, copies one after another."""
+    ids = np.repeat(sorted(i["id"] for i in truth["images"]), drawn).tolist()
+    annotations = [
+        {**a, "image_id": new} for new, old in enumerate(ids) for a in truth["annotations"] if a["image_id"] == old
+    ]
+    return (
+        {"images": [image(new) for new in range(len(ids))], "categories": truth["categories"],
+         "annotations": [{**a, "id": number} for number, a in enumerate(annotations, start=1)]},
+        [{**d, "image_id": new} for new, old in enumerate(ids) for d in found if d["image_id"] == old],
+    )
+
+
+def nan_for_none(metrics: dict[str, float | None]) -> dict[str, float]:
+    return {key: ABSENT if value is None else value for key, value in metrics.items()}
+
+
+def planted(images: int = 40, missing: float = 0.3, seed: int = 0) -> Scene:
+    """Images of five small objects each, of which a share is missed; the others are found well, beside false ones."""
+    rng = np.random.default_rng(seed)
+    places = [(i + 1, 40.0 * k) for i in range(images) for k in range(5)]
+    truth = coco(*(truth_box(n, image_id=i, x=x) for n, (i, x) in enumerate(places, start=1)), images=images)
+    kept = [place for place in places if rng.random() >= missing]
+    found = [detection(image_id=i, x=x + rng.normal(0, 1), score=rng.random()) for i, x in kept]
+    return truth, found + [detection(image_id=i, x=900, score=rng.random()) for i, _ in kept if rng.random() < 0.2]
+
+
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_resamples_equal_pycocotools_on_the_data_set_written_out(first: int) -> None:
+    for seed in range(first, first + 50):
+        truth, found = random_scene(seed)
+        matches = match(truth, found)
+        weights = np.vstack([np.ones(len(matches.images), int), resample_weights(len(matches.images), 3, seed)])
+        figures = summarize(average_precision(matches, weights), matches)
+        for row, drawn in enumerate(weights):
+            expected = nan_for_none(pycocotools_metrics(*written_out(truth, found, drawn)))
+            got = {key: float(figures[key][row]) for key in KEYS}
+            assert got == pytest.approx(expected, abs=EXACT, rel=0, nan_ok=True), f"seed {seed}, images drawn {drawn}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_difficult_cases_equal_pycocotools(case: str) -> None:
+    truth, found = CASES[case]
+    matches = match(truth, found)
+    weights = np.vstack([np.ones(len(matches.images), int), np.arange(len(matches.images)) + 3])
+    figures = summarize(average_precision(matches, weights), matches)
+    for row, drawn in enumerate(weights):
+        expected = nan_for_none(pycocotools_metrics(*written_out(truth, found, drawn)))
+        assert {key: float(figures[key][row]) for key in KEYS} == pytest.approx(expected, abs=EXACT, rel=0, nan_ok=True)
+
+
+def test_a_tie_of_right_and_wrong_in_one_image_is_written_out_copy_by_copy() -> None:
+    right, wrong = detection(), detection(x=300)
+    scene = coco(truth_box(1), truth_box(2, x=100)), [right, wrong, detection(x=100), detection(x=400)]
+    matches = match(*scene)
+    got = summarize(average_precision(matches, np.array([[1], [4]])), matches)["bbox_mAP_50"]
+    expected = [pycocotools_metrics(*written_out(*scene, np.array([n])))["bbox_mAP_50"] for n in (1, 4)]
+    assert got == pytest.approx(expected, abs=EXACT, rel=0)
+    assert got[0] - got[1] > 0.01, "the example must tell copy by copy from all at once"
+
+
+def test_every_class_iou_and_custom_size_equals_pycocotools() -> None:
+    bins = {"tiny": (0.0, 300.0), "up to the border": (300.0, 1024.0), "above": (1024.0, 1e10)}
+    for seed in range(40):
+        truth, found = random_scene(seed)
+        matches = match(truth, found, bins)
+        engine = rerun(pycocotools_eval(truth, found), [[0, 1e10], *map(list, bins.values())])
+        expected = engine.eval["precision"][..., -1].mean(axis=1)  # [IoUs, classes, areas]
+        got = average_precision(matches, np.ones((1, len(matches.images)), int))[0].transpose(0, 2, 1)
+        expected = np.where(expected < 0, ABSENT, expected)
+        assert got == pytest.approx(expected, abs=EXACT, rel=0, nan_ok=True), f"seed {seed}"
+        for place, name in enumerate(matches.areas):
+            assert matches.count(name).sum() == sum(
+                int((~np.array(e["gtIgnore"], bool)).sum())
+                for e in engine.evalImgs if e and e["aRng"] == engine.params.areaRng[place]
+            )
+
+
+def rerun(engine: COCOeval, area_ranges: list[list[float]]) -> COCOeval:
+    engine.params.areaRng, engine.params.areaRngLbl = area_ranges, [str(r) for r in area_ranges]
+    engine.evaluate()
+    engine.accumulate()
+    return engine
+
+
+def test_the_truth_that_is_taken_is_the_one_pycocotools_names() -> None:
+    for seed in range(60):
+        truth, found = random_scene(seed)
+        matches = match(truth, found)
+        engine = pycocotools_eval(truth, found)
+        rows = matches.row[matches.candidates]
+        got = {(int(row), t, a): truth["annotations"][matches.taken_truth[c, t, a]]["id"]
+               for c, row in enumerate(rows) for t, a in np.argwhere(matches.taken_truth[c] >= 0)}
+        expected = {}
+        for entry in filter(None, engine.evalImgs):
+            if entry["aRng"] in engine.params.areaRng:
+                for t, d in np.argwhere(entry["dtMatches"] > 0):
+                    place = entry["dtIds"][d] - 1, int(t), engine.params.areaRng.index(entry["aRng"])
+                    expected[place] = int(entry["dtMatches"][t, d])
+        assert got == expected, f"seed {seed}"
+
+
+def test_values_are_those_of_coco_metrics() -> None:
+    for seed in range(20):
+        truth, found = random_scene(seed)
+        samples = bootstrap(match(truth, found), resamples=2)
+        values = {name: interval.value for name, interval in samples.intervals().items()}
+        evaluation = evaluate(truth, found)
+        assert values == pytest.approx(evaluation.metrics, abs=1e-12, rel=0)
+        per_class = {name: interval.value for name, interval in samples.class_intervals().items()}
+        expected = {name: row["bbox_mAP"] for name, row in evaluation.per_class.items()}
+        assert per_class == pytest.approx(expected, abs=1e-12, rel=0)
+        objects = {name: interval.objects for name, interval in samples.intervals().items()}
+        assert [objects[key] for key in KEYS[3:]] == [evaluation.counts[size] for size in ("small", "medium", "large")]
+        assert objects["bbox_mAP"] == sum(c["truths"] or 0 for c in evaluation.per_class.values()) - beyond(truth)
+
+
+def beyond(truth: dict[str, Any]) -> int:
+    """Truths larger than COCO's largest area, which no figure counts."""
+    return sum(a["area"] > 1e10 and not a["iscrowd"] for a in truth["annotations"])
+
+
+def test_weights_are_drawn_with_repeats_evenly_and_from_the_seed() -> None:
+    weights = resample_weights(50, 2_000, seed=1)
+    assert weights.shape == (2_000, 50) and (weights.sum(axis=1) == 50).all()
+    assert np.abs(weights.mean(axis=0) - 1).max() < 0.12 and weights.var() == pytest.approx(49 / 50, abs=0.02)
+    assert (weights == resample_weights(50, 2_000, seed=1)).all()
+    assert (weights != resample_weights(50, 2_000, seed=2)).any()
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    truth, found = planted()
+    first = intervals(truth, found, resamples=200, seed=4)
+    assert first == intervals(truth, found, resamples=200, seed=4) != intervals(truth, found, resamples=200, seed=5)
+
+
+def test_an_interval_narrows_with_more_images_and_less_certainty() -> None:
+    few, many = (intervals(*planted(images))["bbox_mAP"] for images in (15, 240))
+    assert width(many) == pytest.approx(width(few) / 4, rel=0.35)
+    assert width(intervals(*planted(60), level=0.8)["bbox_mAP"]) < 0.8 * width(intervals(*planted(60))["bbox_mAP"])
+
+
+def width(interval: Any) -> float:
+    assert interval.low <= interval.value <= interval.high
+    return float(interval.high - interval.low)
+
+
+def test_a_detector_against_itself_differs_by_exactly_nothing() -> None:
+    truth, found = planted()
+    for interval in paired_difference(truth, found, list(reversed(found)), resamples=100).values():
+        assert interval.objects in (0, 200) and interval.undetermined
+        assert (interval.value, interval.low, interval.high) == ((0, 0, 0) if interval.objects else (None, None, None))
+
+
+def test_a_planted_difference_is_told_and_pairing_is_what_tells_it() -> None:
+    truth, found = planted(60)
+    better = paired_difference(truth, [d for n, d in enumerate(found) if n % 20], found)["bbox_mAP_s"]
+    assert better.low is not None and better.low > 0 and not better.undetermined
+    assert better.words().startswith("+0.0") and better.words().endswith("300 objects in 60 images")
+    worse = paired_difference(truth, found, [d for n, d in enumerate(found) if n % 20])["bbox_mAP_s"]
+    assert worse.value == -better.value and worse.high < 0 and not worse.undetermined  # type: ignore[operator]
+    alone = [intervals(truth, which)["bbox_mAP_s"] for which in (found, found[1:])]
+    assert width(better) < width(alone[0]) / 2
+
+
+def test_two_draws_of_the_same_detector_are_not_told_apart() -> None:
+    truth, found = planted(60, seed=1)
+    unlike = paired_difference(truth, found, planted(60, seed=2)[1])["bbox_mAP"]
+    assert unlike.undetermined and unlike.words().startswith("undetermined, the sign is open: ")
+
+
+def test_the_gains_of_the_steps_add_up() -> None:
+    truth, found = planted(30, missing=0.5)
+    perfect = [detection(image_id=a["image_id"], bbox=a["bbox"], score=1.0) for a in truth["annotations"]]
+    steps = {"as it is": found, "half the rest": found + perfect[::2], "perfect": perfect}
+    gains = step_intervals(truth, steps, resamples=100)
+    assert list(gains) == ["half the rest", "perfect"]
+    total = sum(step["bbox_mAP_s"].value or 0 for step in gains.values())
+    assert total == pytest.approx(1 - (coco_metrics(truth, found)["bbox_mAP_s"] or 0), abs=EXACT)
+    assert all(step["bbox_mAP_s"].is_difference and width(step["bbox_mAP_s"]) > 0 for step in gains.values())
+
+
+def test_figures_that_are_the_same_in_every_resample_are_not_taken_for_certain() -> None:
+    truth, _ = planted(30)
+    none = intervals(truth, [], resamples=50)["bbox_mAP_s"]
+    assert none.value == none.low == 0 and none.high == pytest.approx(1 - 0.05 ** (1 / 30))  # the rule of three
+    perfect = [detection(image_id=a["image_id"], bbox=a["bbox"]) for a in truth["annotations"]]
+    all_found = intervals(truth, perfect, resamples=50)["bbox_mAP_s"]
+    assert all_found.high == 1 and all_found.low == pytest.approx(0.05 ** (1 / 30)) and not all_found.undetermined
+
+
+def test_a_bucket_too_small_or_too_vague_is_undetermined() -> None:
+    small, large = (intervals(*planted(4))[name] for name in ("bbox_mAP_s", "bbox_mAP_l"))
+    assert small.undetermined and small.words().startswith("undetermined, too few: ")
+    assert small.words().endswith("20 objects in 4 images")
+    assert large.value is None and large.undetermined and large.words() == "no objects"
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(0.3, 0.1, 1001)
+    vague = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
+    assert vague.undetermined and vague.words().startswith("undetermined, too wide: 0.300 (95%: ")
+    drawn = 0.3 + (drawn - 0.3) / 10
+    sharp = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
+    expected = f"0.300 (95%: {sharp.low:.3f} to {sharp.high:.3f}), 12 objects in 12 images"
+    assert not sharp.undetermined and sharp.words() == expected
+    assert dataclasses.asdict(sharp)["images"] == 12
+    few = Figure(np.c_[np.r_[0.3, drawn]], np.array([9]), objects=12, images=9).interval()
+    assert few.undetermined and few.words().startswith("undetermined, too few: 0.300 ")
+
+
+def test_the_bias_of_resamples_is_taken_off_a_precision_twice() -> None:
+    drawn = np.r_[0.3, np.random.default_rng(0).normal(0.32, 0.03, 5001)]  # resamples score .02 higher than the data
+    figure = Figure(np.c_[drawn], np.array([500]), objects=900, images=500)
+    interval, difference = figure.interval(), dataclasses.replace(figure, is_difference=True).interval()
+    assert interval.value == 0.3 and interval.low + interval.high == pytest.approx(2 * (0.3 - 0.02), abs=0.004)
+    assert difference.low + difference.high == pytest.approx(2 * 0.32, abs=0.004)
+
+
+def test_a_class_in_few_images_makes_the_mean_less_certain() -> None:
+    rng = np.random.default_rng(0)
+    steady, wild = np.full(2001, 0.3), np.r_[0.3, rng.normal(0.3, 0.02, 2000)]
+    both = np.stack([steady, wild], axis=1)
+    by_few, by_many = (Figure(both, np.array(n), 500, 100).interval() for n in ([100, 4], [4, 100]))
+    assert 1.4 < width(by_few) / width(by_many) < 2  # Student's t of 3 degrees of freedom, not of 99
+    assert width(by_many) == pytest.approx(2 * 1.984 * 0.01, rel=0.1)
+
+
+def test_resamples_without_the_object_are_left_out() -> None:
+    truth = coco(truth_box(1), truth_box(2, image_id=2, side=50), truth_box(3, image_id=3, side=50), images=3)
+    found = [detection(), detection(image_id=2, side=50)]
+    samples = bootstrap(match(truth, found), resamples=400)
+    small = samples.figures["bbox_mAP_s"]
+    assert np.isnan(small.values[1:]).mean() == pytest.approx((2 / 3) ** 3, abs=0.08)
+    interval = small.interval()
+    assert (interval.value, interval.high, interval.objects, interval.images) == (1, 1, 1, 1) and interval.undetermined
+
+
+def test_nothing_given_is_changed_and_a_path_is_read(tmp_path: Path) -> None:
+    scene = random_scene(5)
+    before = copy.deepcopy(scene)
+    weights = resample_weights(len(scene[0]["images"]), 5, 0)
+    average_precision(match(*scene), weights)
+    assert scene == before and (weights == resample_weights(len(scene[0]["images"]), 5, 0)).all()
+    (tmp_path / "val.json").write_text(json.dumps(scene[0]))
+    assert intervals(tmp_path / "val.json", scene[1], resamples=5) == intervals(*scene, resamples=5)
+
+
+def test_the_recalls_are_those_of_pycocotools() -> None:
+    assert (np.linspace(0, 1, 101) == np.arange(101) * STEP).all()
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: match(TWO, [detection(image_id=77)]), "name image_id 77"),
+    (lambda: match(TWO, [], {"odd": (5, 2)}), "not a range: odd: 5 to 2"),
+    (lambda: match(TWO, [], {"all": (0, 2)}), "'all' is always there"),
+    (lambda: average_precision(match(TWO, []), np.ones((1, 2))), r"\[resamples, 1 images\], but are \[1, 2\]"),
+    (lambda: average_precision(match(TWO, []), np.full((1, 1), 0.5)), "whole numbers"),
+    (lambda: average_precision(match(TWO, []), np.full((1, 1), -1)), "whole numbers"),
+    (lambda: intervals(TWO, [], level=95), "between 0 and 1"),
+    (lambda: intervals(TWO, [], resamples=1), "2 resamples .* 1 resamples"),
+    (lambda: intervals({**coco(), "images": []}, []), "0 images"),
+    (lambda: pair(coco(images=2), coco(images=3)), "of 2 and 3 images 1 are in one only, such as 3"),
+    (lambda: pair(TWO, coco(truth_box(1))), r"objects of each \(2, 2"),
+    (lambda: pair(TWO, TWO, seeds=(0, 1)), r"differ in seed \(0 and 1\)"),
+])
+def test_what_cannot_be_done_is_said(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def pair(first: dict[str, Any], second: dict[str, Any], seeds: tuple[int, int] = (0, 0)) -> None:
+    a, b = (bootstrap(match(truth, []), 2, seed) for truth, seed in zip((first, second), seeds, strict=True))
+    a.minus(b)

@@ -1,0 +1,113 @@
+"""One run on two devices: two processes of the CPU that average their gradients over gloo."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.datasets import build_dataset
+from scenes import make_dataset
+from small_run import SMALL
+
+from workbook.runs.folder import read_log
+from workbook.runs.checkpoints import load_trained, read_checkpoint
+from workbook.training.distributed import Group
+from workbook.training.job import prepare
+from workbook.training.parameters import ParameterError, check_parameters
+from workbook.training.train import train
+from workbook.training.validation import validate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same training on one device and on two; a batch of four, the last of an epoch has one image."""
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("devices")
+        patch.setenv("WORKBOOK_DATA", str(root / "data"))
+        make_dataset(root / "data", "scenes", train_images=9, val_images=3)
+        for devices in (1, 2):
+            patch.setenv("WORKBOOK_OUTPUTS", str(root / f"on_{devices}"))
+            made[devices] = train(prepare(check_parameters({**SMALL, "batch_size": 4, "devices": devices})))
+    return made
+
+
+def test_two_devices_make_the_same_run_as_one(runs):
+    one, two = runs[1], runs[2]
+    assert one.name == two.name and two.status == "done"
+    assert {path.name for path in two.folder.iterdir()} - {path.name for path in one.folder.iterdir()} == {"device-1.log"}
+    lines = [[(row["mode"], row["epoch"], row["step"]) for row in read_log(run.folder / "log.jsonl")] for run in (one, two)]
+    assert lines[0] == lines[1] and len(lines[0]) == 4
+
+
+def test_its_losses_are_those_of_one_device_within_noise(runs):
+    """Each device normalizes by its own positives, and draws its own RoIs: nearly the same, but not to the bit."""
+    one, two = (read_log(runs[devices].folder / "log.jsonl") for devices in (1, 2))
+    for alone, together in zip(one, two, strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], rel=0.1)
+        assert together["loss"] != alone["loss"]
+
+
+def test_the_figures_of_shared_validation_are_those_of_its_checkpoint(runs):
+    model, config = load_trained(runs[2])
+    detections, losses = validate(model, build_dataset(config.data.val), torch.device("cpu"))
+    metrics = runs[2].metrics()
+    assert {name: metrics[name] for name in losses} == pytest.approx(losses, rel=1e-5)
+    assert len(detections) > 0
+
+
+def test_every_image_of_a_batch_is_one_devices():
+    for size in (1, 2, 3, 4):
+        for count in (size, 7, 8):
+            shares = [Group(rank, size).share(list(range(count))) for rank in range(size)]
+            assert sorted(sum(shares, [])) == list(range(count))
+    assert [Group(rank, 3).share([5, 6]) for rank in range(3)] == [[5], [6], [5]]
+
+
+@pytest.mark.parametrize(("asked", "said"), [
+    ({"devices": 2, "batch_size": 3, "device": "cpu"}, "batch_size=3, devices=2.*Allowed: batch sizes 2, 4, 6"),
+    ({"devices": 2, "device": "cuda:1"}, "torch sees no GPU|one GPU is named"),
+    ({"devices": 0}, "devices = 0"),
+])
+def test_impossible_devices_are_refused(asked, said):
+    with pytest.raises(ParameterError, match=said):
+        prepare(check_parameters({"dataset": "tree_crowns", "backbone": "resnet18", "recipe": "seed", "pretrained": "none", **asked}))
+
+
+def test_stopped_and_killed_it_goes_on(tmp_path, monkeypatch):
+    """SIGTERM to the caller saves and leaves; kill -9 of the caller makes the processes save and leave too."""
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "outputs"))
+    make_dataset(tmp_path / "data", "scenes", train_images=9, val_images=3)
+    asked = {**SMALL, "batch_size": 4, "devices": 2, "epochs": 60}
+    words = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    run, reached = prepare(check_parameters(asked)).run, 0
+    for sign, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        said = tmp_path / f"{code}.log"
+        with open(said, "w") as log, subprocess.Popen(
+            [sys.executable, "-m", "workbook.cli", "run", *words], cwd=ROOT, stdout=log, stderr=log
+        ) as process:
+            wait_for(lambda more=reached: run.busy and len(run.log()) > more, process)
+            process.send_signal(sign)
+            assert process.wait(120) == code, said.read_text()
+        wait_for(lambda: not run.busy)
+        step = read_checkpoint(run.last_checkpoint)["step"]
+        assert run.status == "running" and step >= run.log().step.max() > 0, said.read_text()
+        reached = len(run.log())
+    assert "going on after step" in said.read_text()
+
+
+def wait_for(condition, process=None):
+    for _ in range(1200):
+        if condition():
+            return
+        assert process is None or process.poll() is None, "it ended by itself"
+        time.sleep(0.1)
+    raise AssertionError("two minutes have passed")

@@ -1,0 +1,131 @@
+"""The learning rate of every iteration against mmcv's own hook, run by mmcv's own runner."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from mmcv.runner import EpochBasedRunner, Hook
+from torch import nn
+
+from workbook.models.backbones import find_backbone
+from workbook.models.detectors import find_detector
+from workbook.models.recipes import RECIPES, Setting
+from workbook.training.schedule import check_schedule, lr_factor, set_lr, warmup_warning
+
+SEED = {"policy": "step", "step": [8, 11], "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}
+
+
+class Dummy(nn.Module):
+    """A model that mmcv's runner can train, with two parameters so that there can be two groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+
+    def train_step(self, batch, optimizer, **_):
+        return {"loss": self.weight.sum(), "log_vars": {}, "num_samples": 1}
+
+
+class Recorder(Hook):
+    """The lr of each group in each iteration, as the optimizer would use it."""
+
+    def __init__(self):
+        self.rates = []
+
+    def after_train_iter(self, runner):
+        self.rates.append([group["lr"] for group in runner.optimizer.param_groups])
+
+
+def groups(model):
+    return torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias], "lr": 0.0002}], lr=0.002)
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """mmcv's runner sleeps two seconds before every epoch."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+def mmcv_rates(tmp_path, lr_config, epochs, length):
+    """[iteration][group]: what mmcv sets."""
+    model, recorder = Dummy(), Recorder()
+    quiet = logging.getLogger("quiet")
+    quiet.setLevel(logging.CRITICAL)
+    runner = EpochBasedRunner(model, optimizer=groups(model), work_dir=str(tmp_path), logger=quiet, max_epochs=epochs)
+    runner.register_lr_hook(dict(lr_config))
+    runner.register_hook(recorder, priority="VERY_LOW")
+    runner.run([[None] * length], [("train", 1)])
+    return recorder.rates
+
+
+def our_rates(lr_config, epochs, length):
+    optimizer = groups(Dummy())
+    rates = []
+    for iteration in range(epochs * length):
+        logged = set_lr(optimizer, lr_factor(lr_config, iteration // length, iteration))
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        assert logged == rates[-1][0]
+    return rates
+
+
+def assert_same_but_for_the_last_digit(ours, mmcvs):
+    """Where a milestone falls into the warm-up, mmcv multiplies in another order: the last of 16 digits may differ."""
+    np.testing.assert_allclose(np.array(ours), np.array(mmcvs), rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("length", [500, 97, 18])
+def test_seed_is_the_original_schedule_to_the_digit(tmp_path, length):
+    # 500: warm-up over before the first milestone; 97: it ends inside epoch 6; 18: it outlasts the training
+    setting = Setting(find_detector("faster_rcnn"), find_backbone("resnet50"), batch_size=2, epochs=12, iterations=12 * length)
+    plan = RECIPES["seed"].plan(setting)
+    assert plan["lr_config"] == SEED
+    assert plan["optimizer"] == {"type": "SGD", "lr": 0.002, "momentum": 0.9, "weight_decay": 0.0001}
+    ours, mmcvs = our_rates(plan["lr_config"], 12, length), mmcv_rates(tmp_path, plan["lr_config"], 12, length)
+    assert len(ours) == 12 * length
+    if length >= 97:
+        assert ours == mmcvs
+    else:
+        assert_same_but_for_the_last_digit(ours, mmcvs)
+    assert ours[0] == [pytest.approx(0.002 * 0.001), pytest.approx(0.0002 * 0.001)]
+    assert ours[-1][0] == pytest.approx(0.002 * 0.01 if length * 12 > 500 else 0.002 * 0.01 * (0.001 + 0.999 * 215 / 500))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"warmup": None}, {"step": [1]}, {"step": [2, 3, 4]}, {"gamma": 0.5}, {"warmup_iters": 7, "warmup_ratio": 0.1},
+     {"step": []}, {"warmup_iters": 0}],
+    ids=str,
+)
+def test_every_allowed_schedule_equals_mmcvs(tmp_path, changes):
+    lr_config = {**SEED, "warmup_iters": 10, "step": [3, 5], **changes}
+    check_schedule(lr_config)
+    if lr_config["warmup_iters"] == 0:
+        assert our_rates(lr_config, 6, 5) == our_rates({**lr_config, "warmup": None}, 6, 5)  # mmcv itself refuses a 0
+    else:
+        assert_same_but_for_the_last_digit(our_rates(lr_config, 6, 5), mmcv_rates(tmp_path, lr_config, 6, 5))
+
+
+def test_every_recipe_gives_an_allowed_schedule():
+    for recipe in RECIPES.values():
+        for backbone in ("resnet50", "swin_t"):
+            setting = Setting(find_detector("faster_rcnn"), find_backbone(backbone), batch_size=2, epochs=3, iterations=54)
+            check_schedule(recipe.plan(setting)["lr_config"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"policy": "CosineAnnealing"}, "only policy=step"), ({"warmup": "exp"}, "only policy=step"),
+     ({"min_lr": 1e-6}, "min_lr: unknown key"), ({"step": [8.5]}, "a list of epochs"), ({"step": 8}, "a list of epochs")],
+    ids=str,
+)
+def test_another_schedule_is_refused_and_not_approximated(changes, said):
+    with pytest.raises(ValueError, match=said):
+        check_schedule({**SEED, **changes})
+
+
+def test_a_warmup_that_fills_the_training_is_told():
+    step = {"policy": "step", "step": [8]}
+    assert "takes 500 of the 149 steps" in warmup_warning({**step, "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}, 149)
+    assert warmup_warning({**step, "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}, 1000) is None
+    assert warmup_warning({**step, "warmup": None}, 10) is None

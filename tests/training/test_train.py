@@ -1,0 +1,199 @@
+"""Trainings that are real, though small: what they leave behind, what stops them (test_resume.py: how they go on)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmdet.datasets import build_dataset
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scenes import make_dataset
+from wandb_file import read_history
+
+from small_run import NARROW, SMALL
+
+from workbook.data.catalog import Dataset
+from workbook.models.backbones import BACKBONES
+from workbook.models.weights import WeightsError
+from workbook.runs.folder import FIRST_RUN, RunBusyError, outputs_root, read_json, read_log
+from workbook.runs.checkpoints import load_trained, read_checkpoint
+from workbook.training.environment import peak_memory_mb
+from workbook.training.job import prepare
+from workbook.training.loader import epoch_order
+from workbook.training.parameters import ParameterError, check_parameters
+from workbook.training.train import TrainingError, train
+from workbook.training.validation import validate
+
+FILES = {"run.json", "config.py", "log.jsonl", "predictions.json", "metrics.json", "checkpoints"}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Six train and three val images of 128x96 pixels under a data root of their own, and an empty outputs folder."""
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "outputs"))
+    return make_dataset(tmp_path / "data", "scenes", train_images=6, val_images=3)
+
+
+def job(**changed: Any) -> Any:
+    return prepare(check_parameters({**SMALL, **changed}))
+
+
+def val_lines(run: Any) -> list[dict[str, Any]]:
+    return [row for row in read_log(run.folder / "log.jsonl") if row["mode"] == "val"]
+
+
+def test_a_run_leaves_a_complete_folder(data: Dataset) -> None:
+    run = train(job())
+    assert {path.name for path in run.folder.iterdir() if not path.name.startswith(".")} == FILES
+    record, metrics, lines = run.record, run.metrics(), val_lines(run)
+    assert (record["status"], record["epochs_done"], record["iterations"]) == ("done", 2, 6)
+    assert record["model"]["roi_head"] == "StandardRoIHead" and record["model"]["parameters_m"] > 1
+    assert record["train_images_per_second"] > 0 and record["peak_memory_mb"] > 100
+    assert [line["step"] for line in lines] == [3, 6]
+    assert metrics["best_epoch"] == record["best_epoch"] == max(lines, key=lambda line: line["bbox_mAP"])["epoch"]
+    for key in ("loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "acc", "loss_bbox", "loss"):
+        assert np.isfinite(metrics[key])
+
+
+def test_the_metrics_are_those_of_pycocotools_on_the_kept_predictions(data: Dataset) -> None:
+    run = train(job(epochs=6))
+    gt = COCO(str(data.val_json))
+    engine = COCOeval(gt, gt.loadRes(str(run.folder / "predictions.json")), "bbox")
+    engine.evaluate()
+    engine.accumulate()
+    engine.summarize()
+    metrics, keys = run.metrics(), ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
+    assert metrics["bbox_mAP_50"] > 0, "nothing learnt: the test would compare zeros"
+    assert [-1 if metrics[key] is None else metrics[key] for key in keys] == pytest.approx(list(engine.stats[:6]), abs=1e-9)
+
+
+def test_the_best_checkpoint_gives_the_kept_predictions_again(data: Dataset) -> None:
+    run = train(job())
+    model, config = load_trained(run)
+    found, losses = validate(model, build_dataset(config.data.val), torch.device("cpu"), seed=0)
+    assert found == read_json(run.folder / "predictions.json")
+    assert losses["loss"] == run.metrics()["loss"]
+
+
+def test_a_finished_run_is_not_trained_again(data: Dataset, capsys: pytest.CaptureFixture) -> None:
+    run = train(job())
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if not path.name.startswith(".")}
+    assert train(job(tracker="tensorboard")).folder == run.folder
+    assert "already done" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_the_same_parameters_give_the_same_bits(data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = train(job(epochs=1))
+    monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "again"))
+    torch.rand(5), np.random.rand(5)  # the state that others left behind has no influence
+    assert_same_weights(first, train(job(epochs=1)))
+
+
+def assert_same_weights(first: Any, second: Any) -> None:
+    one, two = (read_checkpoint(run.last_checkpoint)["state_dict"] for run in (first, second))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_that_somebody_trains_is_refused(data: Dataset) -> None:
+    asked = job()
+    with asked.run.claim(), pytest.raises(RunBusyError, match=f"is being trained by process {os.getpid()} on"):
+        train(job())
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_where(data: Dataset) -> None:
+    asked = job(overrides=f"{NARROW} optimizer.lr=1e9 optimizer_config.grad_clip=None lr_config.warmup=None")
+    with pytest.raises(TrainingError, match=r"not finite at step \d+ \(epoch \d, lr 1e\+09\).*Lower the lr"):
+        train(asked)
+    assert asked.run.status == "failed" and "not finite at step" in asked.run.record["error"]
+
+
+def test_a_training_that_diverges_in_its_last_step_is_not_done(data: Dataset) -> None:
+    asked = job(overrides=f"{NARROW} optimizer.lr=1e9 optimizer_config.grad_clip=None lr_config.warmup=None", epochs=1, batch_size=6)
+    assert asked.steps_an_epoch == 1
+    with pytest.raises(TrainingError, match=r"the val loss is not finite after step 1 .*lr 1e\+09.*checkpoint: none yet"):
+        train(asked)
+    assert asked.run.status == "failed" and not asked.run.best_checkpoint.exists()
+
+
+def test_what_cannot_be_done_is_refused_before_training(data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    with pytest.raises(ParameterError, match="batch_size=7: scenes has 6 training images.*Allowed: 1 to 6"):
+        job(batch_size=7)
+    with pytest.raises(ParameterError, match="recipe=official: no detector with tf_efficientnet_lite0 is published"):
+        job(recipe="official")
+    with pytest.raises(WeightsError, match="cannot be downloaded.*pretrained=none"):
+        job(backbone="resnet18")
+    with pytest.raises(WeightsError, match="load_from=/nowhere.pth: no such file"):
+        job(load_from="/nowhere.pth")
+    with pytest.raises(ParameterError, match="override optimiser.lr: unknown key"):
+        job(overrides="optimiser.lr=1")
+    with pytest.raises(ParameterError, match="overrides: no detector can be built and trained with them .*clip_grad_norm_"):
+        job(overrides="optimizer_config.grad_clip=5")
+    (tmp_path / "given.pth").write_bytes(b"no weights")
+    for parameter in ("pretrained", "load_from"):
+        with pytest.raises(WeightsError, match="given.pth cannot be read as weights"):
+            job(**{parameter: str(tmp_path / "given.pth")})
+    assert not outputs_root().exists()
+
+
+def test_the_first_run_that_messages_name_can_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "data"))
+    words = FIRST_RUN.removeprefix("workbook run --").replace("-", "_").split(" __")
+    asked = prepare(check_parameters(dict(word.split(" ") for word in words)))
+    assert asked.dataset.name == "tree_crowns" and asked.steps_an_epoch > 0
+
+
+def test_wandb_keeps_every_val_figure_of_every_epoch(data: Dataset) -> None:
+    run = train(job(tracker="wandb-offline", epochs=3))
+    (path,) = (outputs_root() / "trackers" / "wandb").glob("offline-run-*/*.wandb")
+    rows = {row["_step"]: row for row in read_history(path)}
+    lines = val_lines(run)
+    assert len(lines) == 3
+    for line in lines:
+        figures = {f"val/{key}": value for key, value in line.items()
+                   if key not in ("mode", "epoch", "step", "seconds") and value is not None}
+        assert {"val/bbox_mAP", "val/loss_rpn_cls", "val/loss"} <= figures.keys()
+        assert figures.items() <= rows[line["step"]].items()
+
+
+def test_every_image_comes_once_an_epoch_in_another_order() -> None:
+    first, second = epoch_order(7, 2, seed=0, epoch=0), epoch_order(7, 2, seed=0, epoch=1)
+    assert [len(batch) for batch in first] == [2, 2, 2, 1]
+    assert sorted(index for batch in first for _, index in batch) == list(range(7))
+    assert [i for batch in first for _, i in batch] != [i for batch in second for _, i in batch]
+
+
+@pytest.mark.parametrize("detector, backbone", [*(("faster_rcnn", key) for key in BACKBONES), ("vfnet", "resnet50"), ("detr", "resnet50")])
+def test_every_model_trains_a_step_and_validates(detector: str, backbone: str, data: Dataset, capsys: pytest.CaptureFixture) -> None:
+    few_rois = "model.train_cfg.rcnn.sampler.num=64 model.test_cfg.rpn.max_per_img=100" if detector == "faster_rcnn" else ""
+    run = train(job(detector=detector, backbone=backbone, recipe="seed", pretrained="none", epochs=1, batch_size=6, overrides=few_rois))
+    assert run.record["iterations"] == 1 and run.status == "done"
+    metrics = run.metrics()
+    assert np.isfinite(metrics["loss"]) and metrics["bbox_mAP"] is not None and metrics["counts"]["images"] == 3
+    assert {path.name for path in run.folder.iterdir() if not path.name.startswith(".")} == FILES
+    assert ("detr is known to need about 1,099,350 steps" in capsys.readouterr().out) == (detector == "detr")
+    json.dumps(run.record)
+
+
+def test_peak_memory_is_the_process_own_not_its_parents():
+    """The parent takes 1,500 MB and gives them back; then a fresh process may not be told of them, nor forget its own 300."""
+    asked = ("import torch; from workbook.training.environment import peak_memory_mb; taken = b'1' * (300 << 20); "
+             "print(peak_memory_mb(torch.device('cpu')))")
+    parent = f"b'1' * (1500 << 20); import subprocess, sys; subprocess.run([sys.executable, '-c', {asked!r}], check=True)"
+    told = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert 400 < float(told.stdout) < 1400
+
+
+def test_peak_memory_is_told_where_the_system_does_not_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: "Name:\tpython\nVmRSS:\t    1 kB\n")  # as in some sandboxes
+    assert peak_memory_mb(torch.device("cpu")) > 100
