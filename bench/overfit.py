@@ -18,16 +18,17 @@ from pathlib import Path
 
 from workbook.data.catalog import Dataset, find_dataset
 from workbook.evaluation.coco_metrics import evaluate
+from workbook.files import write_json
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config
 from workbook.models.detectors import find_detector
+from workbook.models.device import pick_device, pick_precision
 from workbook.models.recipes import Setting, find_recipe
 from workbook.models.weights import find_weights
 from workbook.progress import progress_bar
-from workbook.runs.folder import write_json
 from workbook.training.job import Job
 from workbook.training.loader import batches
-from workbook.training.parameters import Parameters, pick_device, pick_precision
+from workbook.training.parameters import Parameters
 from workbook.training.schedule import set_lr
 from workbook.training.signals import StopSignals
 from workbook.training.trackers import Tracker
@@ -82,7 +83,7 @@ def eight_job(key: str, dataset: Dataset) -> Job:
     detector, backbone = find_detector(key), find_backbone(asked.backbone)
     config = build_config(
         dataset=dataset, detector=detector, backbone=backbone, image_size=asked.image_size, batch_size=TILES, epochs=asked.epochs,
-        plan=find_recipe(asked.recipe).plan(Setting(detector, backbone, TILES, asked.epochs, asked.epochs)),
+        schedule=find_recipe(asked.recipe).schedule(Setting(detector, backbone, TILES, asked.epochs, asked.epochs)),
         seed=asked.seed, weights=find_weights("imagenet", backbone.weights), overrides={**UNFLIPPED, **OVERRIDES[key]},
     )
     device = pick_device("auto")

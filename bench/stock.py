@@ -17,11 +17,10 @@ from mmdet.apis import single_gpu_test
 from mmdet.datasets import build_dataloader, build_dataset
 from mmdet.models import build_detector
 from mmdet.utils import build_dp
-
 from workbook.data.catalog import data_root, find_dataset
 from workbook.evaluation.coco_metrics import evaluate
+from workbook.files import outputs_root
 from workbook.models.config import nested_dicts
-from workbook.runs.folder import outputs_root
 from workbook.training.job import Job, prepare
 from workbook.training.loader import batches
 from workbook.training.parameters import Parameters

@@ -17,11 +17,10 @@ import time
 from unittest.mock import patch
 
 from rich.console import Console
-
-from workbook.sweep.plan import carry_out, check_plan, make_plan
 from workbook.sweep.command import sum_up
-from workbook.sweep.local import LocalJobs
-from workbook.sweep.eta import Pace
+from workbook.sweep.eta import Eta
+from workbook.sweep.local import LocalExecutor
+from workbook.sweep.plan import check_plan, execute, make_plan
 from workbook.sweep.table import Screen, plan_table, plan_words
 
 # one step an epoch on 32 pixels, with an eighth of the channels
@@ -37,10 +36,10 @@ def sweep_seconds(runs: int, slots: int) -> tuple[float, float]:
     """Seconds until a plan of tiny runs is checked, and from there until all are done; without a word on the screen."""
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, WORKBOOK_OUTPUTS=folder):
         started = time.monotonic()
-        plan, jobs = make_plan([{**TINY, "seed": list(range(runs))}]), LocalJobs(slots)
-        check_plan(plan, jobs)
+        plan, executor = make_plan([{**TINY, "seed": list(range(runs))}]), LocalExecutor(slots)
+        check_plan(plan, executor)
         checked = time.monotonic()
-        for _ in carry_out(plan, jobs):
+        for _ in execute(plan, executor):
             pass
         return checked - started, time.monotonic() - checked
 
@@ -51,13 +50,13 @@ def main(runs: int, slots: int) -> None:
         os.environ["WORKBOOK_OUTPUTS"] = folder
         started = time.monotonic()
         plan = make_plan([{**TINY, "seed": list(range(runs))}])
-        jobs = LocalJobs(slots)
-        check_plan(plan, jobs)
-        pace = Pace(plan)
-        console.print(plan_table(plan, pace), plan_words(plan, pace, slots))
+        executor = LocalExecutor(slots)
+        check_plan(plan, executor)
+        eta = Eta(plan)
+        console.print(plan_table(plan, eta), plan_words(plan, eta, slots))
         before = time.monotonic() - started
-        with Screen(plan, pace, slots, console) as screen:
-            for _ in carry_out(plan, jobs):
+        with Screen(plan, eta, slots, console) as screen:
+            for _ in execute(plan, executor):
                 screen.update()
         wall = time.monotonic() - started
         sum_up(plan, console)

@@ -24,23 +24,22 @@ sys.path.insert(0, str(Path(__file__).parent))  # also for `python -m`
 from bad_data import BAD, exif, image_bytes, put, wide_pixels  # noqa: E402
 from small_dataset import HEIGHT, WIDTH, picture  # noqa: E402
 from trained_run import ASKED, Trained  # noqa: E402
-
 from workbook import cli  # noqa: E402
+from workbook.browse import database as fiftyone_database  # noqa: E402
+from workbook.browse.app import directions, free_port  # noqa: E402
+from workbook.browse.samples import read_runs  # noqa: E402
 from workbook.data.catalog import find_dataset  # noqa: E402
 from workbook.data.checks import check_dataset, require_sound  # noqa: E402
 from workbook.diagnosis.store import diagnosis_of  # noqa: E402
 from workbook.models.backbones import BACKBONES  # noqa: E402
 from workbook.models.weights import Hub, find_weights  # noqa: E402
 from workbook.notebooks import refuse_unknown  # noqa: E402
-from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
 from workbook.runs.checkpoints import load_trained, save_checkpoint  # noqa: E402
+from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
 from workbook.training.job import prepare  # noqa: E402
 from workbook.training.parameters import check_parameters  # noqa: E402
 from workbook.training.trackers import open_tracker  # noqa: E402
 from workbook.training.train import train  # noqa: E402
-from workbook.browse import database as fiftyone_database  # noqa: E402
-from workbook.browse.app import directions, free_port  # noqa: E402
-from workbook.browse.samples import read_runs  # noqa: E402
 from workbook.views.compare.tables import comparison, select  # noqa: E402
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "bad-inputs.md"

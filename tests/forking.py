@@ -54,7 +54,6 @@ def serve() -> None:
     import workbook.cli
     import workbook.training.job
     import workbook.training.train
-    import workbook.views.report
     import workbook.views.compare.tables  # noqa: F401
 
     for line in sys.stdin:
@@ -67,7 +66,7 @@ def serve() -> None:
 
 def child(words: list[str], outputs: str, moment: list[Any] | None, what: str) -> None:
     from workbook import cli
-    from workbook.views import report
+    from workbook import notebooks as report
 
     Path(outputs).mkdir(parents=True, exist_ok=True)
     out = os.open(f"{outputs}/said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

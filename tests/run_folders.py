@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from workbook.runs.folder import Run, run_name, write_json, write_text
+from workbook.files import write_json, write_text
+from workbook.runs.folder import Run, run_name
 
 LOSSES = {
     "faster_rcnn": ("loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "acc", "loss_bbox"),

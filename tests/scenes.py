@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-
 from workbook.data.catalog import Dataset
 
 # Lowest and highest side in pixels, well inside COCO's buckets (small < 32², medium < 96², large above).

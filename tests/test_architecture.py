@@ -75,7 +75,8 @@ def test_the_rule_sees_a_step_to_the_right(path, source):
 
 @pytest.mark.parametrize(
     ("path", "source"),
-    [("views/style.py", "from workbook.diagnosis.trace import trace\nfrom workbook.runs.folder import Run"), ("data/checks.py", "from .reading import Coco"),
+    [("views/style.py", "from workbook.diagnosis.trace import trace\nfrom workbook.runs.folder import Run"),
+     ("data/checks.py", "from .reading import Coco"),
      ("training/train.py", "from workbook import models, runs\nimport numpy"), ("cli.py", "from workbook.views import tables")],
 )
 def test_the_rule_allows_a_step_to_the_left(path, source):

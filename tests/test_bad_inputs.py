@@ -15,7 +15,6 @@ from bad_inputs import CASES, ELSEWHERE, PAGE, Place, answer, page
 from mmdet.datasets import build_dataset
 from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save, write_dataset
 from trained_run import Trained
-
 from workbook.data.catalog import find_dataset
 from workbook.data.checks import check_dataset
 from workbook.models.backbones import find_backbone

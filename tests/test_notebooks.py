@@ -12,10 +12,9 @@ import papermill
 import pytest
 from scenes import make_dataset
 from small_run import NARROW
-
+from workbook.notebooks import NOTEBOOKS, write_html
 from workbook.runs.folder import list_runs
 from workbook.training.parameters import Parameters
-from workbook.views.report import NOTEBOOKS, write_html
 
 ROOT = NOTEBOOKS.parent
 TRAINING = {

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from workbook.runs.folder import RunError
-from workbook.views.report import execute_notebook
+from workbook.errors import RunError
+from workbook.notebooks import execute_notebook
 
 
 def test_the_words_of_a_failing_cell_are_kept(tmp_path: Path) -> None:

@@ -23,21 +23,21 @@ from IPython.core.interactiveshell import InteractiveShell
 from mmcv import Config
 from small_dataset import load, save, write_dataset
 from trained_run import ASKED, CLASSES, DATASET, KEY, Trained
-
+from workbook.browse.app import ADDRESS
 from workbook.data.images import image_path
 from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.data.reading import DataError
-from workbook.runs.config import read_config
-from workbook.runs.folder import Run, RunError
+from workbook.errors import RunError
+from workbook.notebooks import NOTEBOOKS, write_html
 from workbook.runs.checkpoints import read_checkpoint, save_checkpoint
+from workbook.runs.config import read_config
+from workbook.runs.folder import Run
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters
 from workbook.training.trackers import TrackerError, open_tracker
 from workbook.training.train import train
-from workbook.browse.app import ADDRESS
-from workbook.views.run.pictures import detections
-from workbook.views.report import NOTEBOOKS, write_html
 from workbook.views.compare.tables import as_text
+from workbook.views.run.pictures import detections
 
 ROOT = NOTEBOOKS.parent
 LIB = [(path, ast.parse(path.read_text())) for path in sorted((ROOT / "lib").rglob("*.py"))]

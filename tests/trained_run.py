@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from scenes import make_dataset
 from small_run import SMALL
-
 from workbook.runs.folder import Run
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters

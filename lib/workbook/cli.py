@@ -15,26 +15,22 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
-from workbook.data.catalog import DataError
-from workbook.models.weights import WeightsError
-from workbook.runs.folder import FIRST_RUN, WRITABLE, RunError, finished_run, list_runs, open_run, outputs_root, runs_root
-from workbook.sweep.plan import SweepError
-from workbook.training.parameters import ParameterError, Parameters, check_parameters
-from workbook.training.trackers import TrackerError
-from workbook.browse.database import BrowseError
+from workbook.errors import RunError, WorkbookError
+from workbook.files import WRITABLE, outputs_root
+from workbook.runs.folder import FIRST_RUN, finished_run, list_runs, open_run, runs_root
+from workbook.training.parameters import Parameters, check_parameters
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
 FIELDS = Parameters.model_fields
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-PROBLEMS = (BrowseError, DataError, ParameterError, RunError, SweepError, TrackerError, WeightsError)
 
 
 def main() -> None:
     """The command's entry: a problem that the user can mend is said in words, not as a traceback."""
     try:
         app()
-    except PROBLEMS as error:
+    except WorkbookError as error:
         _refuse(f"{type(error).__name__}: {error}")
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
@@ -81,9 +77,9 @@ def run(
     checkpoint and leave (exit codes 130 and 143).
     """
     asked = check_parameters(dict(locals()))
+    from workbook.notebooks import execute_notebook
     from workbook.training.job import prepare
     from workbook.training.train import train
-    from workbook.views.report import execute_notebook
 
     with _exit_when_stopped():
         done = train(prepare(asked))
@@ -198,7 +194,7 @@ def diagnose(
     """Why a run's objects are missed: notebook 3 in the run folder, with its page. What is known already is only read."""
     chosen = finished_run(name)
     beside = str(finished_run(other).folder) if other else ""
-    from workbook.views.report import execute_notebook
+    from workbook.notebooks import execute_notebook
 
     page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {"run": str(chosen.folder), "other": beside, "iou": iou})
     Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))

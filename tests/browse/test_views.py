@@ -19,16 +19,17 @@ import psutil
 import pytest
 from pymongo import MongoClient
 from scenes import make_dataset
-
 from workbook import cli
-from workbook.diagnosis.matching import match
-from workbook.diagnosis.stages import DETECTED, TWO_STAGE
-from workbook.runs.folder import Run, RunError, write_json
 from workbook.browse import database as fiftyone_database
 from workbook.browse.app import free_port, launch
 from workbook.browse.database import BrowseError, connect, mongod_program
 from workbook.browse.samples import open_runs, read_runs
 from workbook.browse.views import build, table
+from workbook.diagnosis.matching import match
+from workbook.diagnosis.stages import DETECTED, TWO_STAGE
+from workbook.errors import RunError
+from workbook.files import write_json
+from workbook.runs.folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ("<script>alert(1)</script>", """it's a "bar" {$where}""")

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 from small_dataset import annotation, load, picture, save, write_dataset
-
 from workbook.data import catalog
-from workbook.data.catalog import DataError, data_root, find_dataset, summary
+from workbook.data.catalog import data_root, find_dataset, summary
+from workbook.data.reading import DataError
 from workbook.evaluation.coco_metrics import evaluate
 
 

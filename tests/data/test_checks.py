@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from bad_data import BAD, change, exif, image_bytes, put, table
 from small_dataset import HEIGHT, WIDTH, annotation, coco, load, picture, save, write_dataset
-
-from workbook.data.catalog import DataError, find_dataset
+from workbook.data.catalog import find_dataset
 from workbook.data.checks import check_dataset, parse_image_size, require_sound
 from workbook.data.entries import entry_problems
+from workbook.data.reading import DataError
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 from small_dataset import annotation, load, picture, save, write_dataset
-
-from workbook.data.catalog import DataError, find_dataset
-from workbook.data.checks import check_dataset, content_hash, read_coco
+from workbook.data.catalog import find_dataset
+from workbook.data.checks import check_dataset
+from workbook.data.reading import DataError, content_hash, read_coco
 from workbook.data.split import split
 
 SIDES = {"small": 8.0, "medium": 40.0}

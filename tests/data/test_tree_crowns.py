@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-
 from workbook.data import tree_crowns
-from workbook.data.catalog import DataError, find_dataset, summary
-from workbook.data.checks import check_dataset, read_coco
+from workbook.data.catalog import find_dataset, summary
+from workbook.data.checks import check_dataset
+from workbook.data.reading import DataError, read_coco
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,14 +5,13 @@ import pandas as pd
 import pytest
 from mmcv import Config
 from planted import CLASSES, Answer, Scene, scripted_rcnn, write_scenes
-
+from workbook.browse.samples import Browsed, prediction_labels, truth_labels
 from workbook.diagnosis.diagnosis import counted_truth, diagnose
 from workbook.diagnosis.store import Kept, detection_table
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS, find_suspects
 from workbook.diagnosis.waterfall import NOW
 from workbook.runs.folder import Run
 from workbook.views.diagnosis.tables import suspects
-from workbook.browse.samples import Browsed, prediction_labels, truth_labels
 
 FORGOTTEN, CHANGED = (20.0, 20.0, 44.0, 44.0), (80.0, 80.0, 110.0, 110.0)
 DOUBTED, GUESSED = (20.0, 150.0, 50.0, 180.0), (200.0, 20.0, 230.0, 60.0)

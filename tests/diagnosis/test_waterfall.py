@@ -22,14 +22,14 @@ from planted import (
     small_config,
     write_scenes,
 )
-
 from workbook.diagnosis.diagnosis import Diagnosis, diagnose, diagnose_run
 from workbook.diagnosis.false_positives import KINDS
 from workbook.diagnosis.waterfall import NOT_COUNTED, waterfall
 from workbook.evaluation.coco_metrics import evaluate
-from workbook.runs.config import write_config
-from workbook.runs.folder import Run, read_json, write_json
+from workbook.files import read_json, write_json
 from workbook.runs.checkpoints import save_checkpoint
+from workbook.runs.config import write_config
+from workbook.runs.folder import Run
 
 EXACT = 1e-9
 SURE = {"cat": 0.9}

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-
-from coco_cases import CASES, EXACT, KEYS, TWO, coco, detection, image, pycocotools_eval, pycocotools_metrics, random_scene, truth_box
-
+from coco_cases import CASES, EXACT, KEYS, TWO, coco, detection, pycocotools_eval, pycocotools_metrics, random_scene, truth_box
 from workbook.evaluation.coco_metrics import coco_metrics, evaluate
 
 EVALSETS = Path(__file__).parent / "evalsets"

@@ -6,9 +6,8 @@ import pytest
 import timm
 import torch
 from mmdet.models import build_backbone
-
 from workbook.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, find_backbone
-from workbook.models.config import lend_backbone
+from workbook.models.config import copy_backbone
 from workbook.models.recipes import shipped_config
 from workbook.models.weights import Hub, Package, Url
 
@@ -39,7 +38,7 @@ def test_the_table_holds_the_backbones_of_the_experiments():
 @pytest.mark.parametrize("key", BACKBONES)
 def test_every_backbone_gives_its_published_feature_maps(key):
     channels, millions = PUBLISHED[key]
-    config = lend_backbone(OWN, BACKBONES[key], weights=None)
+    config = copy_backbone(OWN, BACKBONES[key], weights=None)
     backbone = build_backbone(config)
     backbone.eval()
     with torch.no_grad():
@@ -50,10 +49,10 @@ def test_every_backbone_gives_its_published_feature_maps(key):
     assert sum(value.numel() for value in backbone.parameters()) / 1e6 == pytest.approx(millions, rel=0.03)
 
 
-@pytest.mark.parametrize("key", [key for key, entry in BACKBONES.items() if entry.lender])
+@pytest.mark.parametrize("key", [key for key, entry in BACKBONES.items() if entry.mmdet_config])
 def test_a_lent_backbone_is_the_shipped_one(key):
-    shipped = copy.deepcopy(dict(shipped_config(BACKBONES[key].lender).model.backbone))
-    lent = dict(lend_backbone(OWN, BACKBONES[key], weights=None))
+    shipped = copy.deepcopy(dict(shipped_config(BACKBONES[key].mmdet_config).model.backbone))
+    lent = dict(copy_backbone(OWN, BACKBONES[key], weights=None))
     for config in (shipped, lent):
         config.pop("init_cfg", None)  # the weights come from the entry, checked before anything is built
         config.pop("out_indices", None)
@@ -63,7 +62,7 @@ def test_a_lent_backbone_is_the_shipped_one(key):
 @pytest.mark.parametrize("key", [key for key, entry in BACKBONES.items() if isinstance(entry.weights, Url)])
 def test_the_addresses_are_the_official_ones(key):
     address = BACKBONES[key].weights.address
-    shipped = shipped_config(BACKBONES[key].lender).model.backbone.init_cfg.checkpoint
+    shipped = shipped_config(BACKBONES[key].mmdet_config).model.backbone.init_cfg.checkpoint
     if shipped.startswith("torchvision://"):
         from torchvision.models import get_model_weights
 
@@ -79,8 +78,8 @@ def test_preprocessing_belongs_to_the_entry():
         lite = key.startswith("tf_efficientnet_lite")
         assert (entry.mean, entry.std) == (((127.0,) * 3, (128.0,) * 3) if lite else (IMAGENET_MEAN, IMAGENET_STD))
         assert entry.rgb  # every one was trained on RGB
-        if entry.lender:
-            normalize = next(s for s in shipped_config(entry.lender).train_pipeline if s.type == "Normalize")
+        if entry.mmdet_config:
+            normalize = next(s for s in shipped_config(entry.mmdet_config).train_pipeline if s.type == "Normalize")
             assert (tuple(normalize.mean), tuple(normalize.std), normalize.to_rgb) == (entry.mean, entry.std, entry.rgb)
 
 

@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 from scenes import make_dataset
-
 from workbook.models.backbones import BACKBONES, find_backbone
 from workbook.models.config import build_config, build_model, load_detector, nested_dicts
 from workbook.models.detectors import DETECTORS, find_detector
@@ -26,7 +25,7 @@ def config_of(dataset):
         setting = Setting(find_detector(detector), find_backbone(backbone), batch_size=2, epochs=1, iterations=1)
         return build_config(
             dataset=more.pop("dataset", dataset), detector=setting.detector, backbone=setting.backbone,
-            plan=find_recipe("seed").plan(setting), image_size=(128, 96), batch_size=2, epochs=1, seed=0,
+            schedule=find_recipe("seed").schedule(setting), image_size=(128, 96), batch_size=2, epochs=1, seed=0,
             weights=more.pop("weights", None), **more,
         )
 

@@ -8,13 +8,13 @@ from mmcv.cnn import ConvWS2d
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
 from scenes import make_dataset
 from torch import nn
-
+from workbook.errors import ParameterError
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model
 from workbook.models.detectors import find_detector
-from workbook.models.precision import has_bf16, place
+from workbook.models.device import has_bf16, pick_precision
+from workbook.models.precision import place
 from workbook.models.recipes import Setting, find_recipe
-from workbook.training.parameters import ParameterError, pick_precision
 
 CPU = torch.device("cpu")
 PREDICTORS = {

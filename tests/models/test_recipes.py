@@ -4,7 +4,6 @@ import pytest
 import torch
 from mmcv.runner import build_optimizer
 from torch import nn
-
 from workbook.models.backbones import BACKBONES, find_backbone
 from workbook.models.detectors import DETECTORS, find_detector
 from workbook.models.recipes import RECIPES, Setting, find_recipe, shipped_config
@@ -23,7 +22,7 @@ OWN = {"detr": ("AdamW", 1e-4, 1e-4, 16), "deformable_detr": ("AdamW", 2e-4, 1e-
 
 def plan(recipe, detector="faster_rcnn", backbone="resnet50", batch_size=2, epochs=12, iterations=1200):
     setting = Setting(find_detector(detector), find_backbone(backbone), batch_size, epochs, iterations)
-    return find_recipe(recipe).plan(setting)
+    return find_recipe(recipe).schedule(setting)
 
 
 def numbers(optimizer):
@@ -41,7 +40,7 @@ def test_official_is_the_published_optimizer_with_the_lr_scaled_to_the_batch(bac
 @pytest.mark.parametrize("backbone", PUBLISHED)
 def test_official_at_the_published_batch_is_the_shipped_config(backbone):
     images = PUBLISHED[backbone][3]
-    shipped = shipped_config(BACKBONES[backbone].lender)
+    shipped = shipped_config(BACKBONES[backbone].mmdet_config)
     made = plan("official", backbone=backbone, batch_size=images, epochs=shipped.runner.max_epochs)
     assert made == {
         "optimizer": dict(shipped.optimizer),

@@ -11,10 +11,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-
+from workbook.errors import RunError
 from workbook.runs import lease as claims
-from workbook.runs.lease import Claim, Owner, living_owner
-from workbook.runs.folder import Run, RunBusyError, RunError
+from workbook.runs.folder import Run, RunBusyError
+from workbook.runs.lease import Lease, Owner, living_owner
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_who_lost_its_claim_is_stopped_and_leaves_the_new_one_alone(run: Run) ->
 
 def test_the_heart_beats_while_the_claim_is_held_and_not_for_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.01)
-    claim = Claim(claim_file(run))
+    claim = Lease(claim_file(run))
     assert claim.take() is None
     aged(run, 1000)
     old = claim_file(run).stat().st_mtime
@@ -148,7 +148,7 @@ def test_many_that_find_it_dead_at_once_never_both_have_it(foreign: bool, run: R
     def life(seed: int) -> None:
         dice = random.Random(seed)
         while time.monotonic() < deadline:
-            claim = Claim(claim_file(run))
+            claim = Lease(claim_file(run))
             if claim.take() is None:
                 try:
                     os.close(os.open(inside, os.O_CREAT | os.O_EXCL))

@@ -25,16 +25,17 @@ from rich.console import Console
 from run_folders import write_run
 from scenes import make_dataset
 from small_run import NARROW
-
 from workbook.cli import sweep
 from workbook.data.catalog import find_dataset
-from workbook.runs.folder import Run, RunBusyError, RunError, create_run, list_runs, outputs_root, read_log
-from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
+from workbook.errors import ParameterError, RunError
+from workbook.files import outputs_root
+from workbook.runs.folder import Run, RunBusyError, create_run, list_runs, read_log
 from workbook.sweep.command import run_sweep, split
-from workbook.sweep.local import LocalJobs
-from workbook.sweep.eta import Pace
+from workbook.sweep.eta import Eta
+from workbook.sweep.local import LocalExecutor
+from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
 from workbook.sweep.table import Screen, duration, plan_table, plan_words, summary_table
-from workbook.training.parameters import ParameterError, Parameters
+from workbook.training.parameters import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
@@ -133,7 +134,7 @@ def test_the_original_file_asks_for_the_first_experiments() -> None:
 def test_what_cannot_start_is_all_named_before_anything_starts() -> None:
     plan = make_plan([{**TINY, "seed": [0, 1], "batch_size": [2, 5]}, {**TINY, "load_from": "/nowhere.pth"}])
     with pytest.raises(SweepError, match="3 of 5 runs cannot start; nothing was started") as caught:
-        check_plan(plan, LocalJobs(1))
+        check_plan(plan, LocalExecutor(1))
     assert str(caught.value).count("batch_size=5: scenes has 4 training images") == 1
     assert "load_from=/nowhere.pth: no such file" in str(caught.value) and not outputs_root().exists()
 
@@ -315,7 +316,7 @@ def fifty() -> list[Entry]:
 @pytest.mark.parametrize("width", [100, 160])
 def test_fifty_runs_stay_readable(width: int) -> None:
     plan = fifty()
-    pace = Pace(plan)
+    pace = Eta(plan)
     console = Console(width=width, height=30, file=io.StringIO(), force_terminal=True, color_system=None)
     for table in (plan_table(plan, pace), summary_table(plan)):
         with console.capture() as captured:
@@ -333,12 +334,12 @@ def test_fifty_runs_stay_readable(width: int) -> None:
 
 def test_the_estimate_comes_from_finished_runs_of_the_kind_on_this_machine(tmp_path: Path) -> None:
     plan = fifty()
-    assert plan_words(plan, Pace(plan), 2).endswith("unknown until the first run of its kind has trained, 2 at once.")
+    assert plan_words(plan, Eta(plan), 2).endswith("unknown until the first run of its kind has trained, 2 at once.")
     asked = plan[0].parameters.model_dump(mode="json")
     for hour, (cpu, seconds) in enumerate([("Xeon", 999.0), ("Xeon", 72.0), ("another", 5.0)]):  # 18 steps of 2 images: 2 s an image
         write_run(outputs_root(), backbone="pvtv2_b0", maps=[0.1], hour=hour, parameters={**asked, "seed": 90 + hour},
                   record={"hardware": {"gpu": None, "cpu": cpu, "cores": 2}, "seconds": seconds})
-    pace = Pace(plan)
+    pace = Eta(plan)
     assert [pace.left(entry) for entry in plan[2:5]] == [0.0, 40.0, 40.0] and pace.left(plan[10]) is None
     assert pace.total(2) == (40.0 * 4, 40)  # 7 of b0 are left, 2 at once
     assert "About 3 min without 40 runs" in plan_words(plan, pace, 2)

@@ -16,8 +16,6 @@ from mmdet.models import build_detector
 from mmdet.utils import build_dp
 from scenes import make_dataset
 from small_run import SMALL
-
-from bench.stock import stock_config
 from workbook.evaluation.coco_metrics import evaluate
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_model
@@ -30,6 +28,8 @@ from workbook.training.parameters import check_parameters
 from workbook.training.schedule import lr_factor, set_lr
 from workbook.training.train import train
 from workbook.training.validation import as_coco
+
+from bench.stock import stock_config
 
 STEPS = 20
 

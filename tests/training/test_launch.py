@@ -13,12 +13,12 @@ import torch
 from mmdet.datasets import build_dataset
 from scenes import make_dataset
 from small_run import SMALL
-
-from workbook.runs.folder import read_log
+from workbook.errors import ParameterError
 from workbook.runs.checkpoints import load_trained, read_checkpoint
-from workbook.training.distributed import Group
+from workbook.runs.folder import read_log
+from workbook.training.distributed import World
 from workbook.training.job import prepare
-from workbook.training.parameters import ParameterError, check_parameters
+from workbook.training.parameters import check_parameters
 from workbook.training.train import train
 from workbook.training.validation import validate
 
@@ -66,9 +66,9 @@ def test_the_figures_of_shared_validation_are_those_of_its_checkpoint(runs):
 def test_every_image_of_a_batch_is_one_devices():
     for size in (1, 2, 3, 4):
         for count in (size, 7, 8):
-            shares = [Group(rank, size).share(list(range(count))) for rank in range(size)]
+            shares = [World(rank, size).share(list(range(count))) for rank in range(size)]
             assert sorted(sum(shares, [])) == list(range(count))
-    assert [Group(rank, 3).share([5, 6]) for rank in range(3)] == [[5], [6], [5]]
+    assert [World(rank, 3).share([5, 6]) for rank in range(3)] == [[5], [6], [5]]
 
 
 @pytest.mark.parametrize(("asked", "said"), [

@@ -17,9 +17,9 @@ import torch
 from forking import Trainer
 from scenes import make_dataset
 from small_run import NARROW
-
-from workbook.runs.folder import Run, read_json, read_log, write_json
+from workbook.files import read_json, write_json
 from workbook.runs.checkpoints import read_checkpoint, save_checkpoint
+from workbook.runs.folder import Run, read_log
 from workbook.training.rerun import compare
 
 SETTING = {

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from workbook.runs.checkpoints import read_checkpoint, save_checkpoint
-from workbook.training.rng import dice_state, seed_everything, set_dice
+from workbook.training.rng import rng_state, seed_everything, set_rng_state
 
 
 def throws() -> list[float]:
@@ -20,10 +19,10 @@ def test_dice_from_a_checkpoint_fall_as_they_would_have(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     seed_everything(5)
     throws()  # an odd number of normal ones: the second of each pair waits
-    save_checkpoint(tmp_path / "dice.pth", {"dice": dice_state(cpu)})
+    save_checkpoint(tmp_path / "dice.pth", {"dice": rng_state(cpu)})
     expected = throws()
     seed_everything(6)
-    set_dice(read_checkpoint(tmp_path / "dice.pth")["dice"], cpu)
+    set_rng_state(read_checkpoint(tmp_path / "dice.pth")["dice"], cpu)
     assert throws() == expected
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmcv.runner import EpochBasedRunner, Hook
 from torch import nn
-
 from workbook.models.backbones import find_backbone
 from workbook.models.detectors import find_detector
 from workbook.models.recipes import RECIPES, Setting

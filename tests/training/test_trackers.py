@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from wandb_file import read_config, read_history
-
 from workbook.training.trackers import TRACKERS, TrackerError, open_tracker
 
 PARAMETERS = {"detector": "faster_rcnn", "backbone": "timm/resnet18", "image_size": [1024, 1024], "epochs": 3}

@@ -16,19 +16,19 @@ from mmdet.datasets import build_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scenes import make_dataset
-from wandb_file import read_history
-
 from small_run import NARROW, SMALL
-
+from wandb_file import read_history
 from workbook.data.catalog import Dataset
+from workbook.errors import ParameterError
+from workbook.files import outputs_root, read_json
 from workbook.models.backbones import BACKBONES
 from workbook.models.weights import WeightsError
-from workbook.runs.folder import FIRST_RUN, RunBusyError, outputs_root, read_json, read_log
 from workbook.runs.checkpoints import load_trained, read_checkpoint
+from workbook.runs.folder import FIRST_RUN, RunBusyError, read_log
 from workbook.training.environment import peak_memory_mb
 from workbook.training.job import prepare
 from workbook.training.loader import epoch_order
-from workbook.training.parameters import ParameterError, check_parameters
+from workbook.training.parameters import check_parameters
 from workbook.training.train import TrainingError, train
 from workbook.training.validation import validate
 

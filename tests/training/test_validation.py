@@ -8,7 +8,6 @@ import torch
 from mmdet.datasets import build_dataset
 from scenes import make_dataset
 from torch import nn
-
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model
 from workbook.models.detectors import find_detector

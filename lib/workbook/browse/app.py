@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import partialmethod
 from typing import Any
 
-from workbook.runs.folder import Run
 from workbook.browse.database import BrowseError, connect
+from workbook.runs.folder import Run
 
 ADDRESS = "127.0.0.1"  # the App asks for no password: nobody but this machine's users may reach it
 PORTS = 100  # ports to look at, from the wanted one upwards

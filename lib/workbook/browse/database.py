@@ -23,8 +23,9 @@ from unittest.mock import patch
 import psutil
 from filelock import FileLock
 
-from workbook.runs.folder import outputs_root, read_json
 from workbook.browse import mongod
+from workbook.errors import WorkbookError
+from workbook.files import outputs_root, read_json
 
 URI = "FIFTYONE_DATABASE_URI"
 OLDEST = 6  # MongoDB's major version that FiftyOne 1.22 needs
@@ -36,7 +37,7 @@ _users: dict[Path, int] = {}  # folder → the open lock file that says: this pr
 _started: dict[str, Path] = {}  # address → the folder whose mongod answers there, of those that this process asked for
 
 
-class BrowseError(Exception):
+class BrowseError(WorkbookError):
     """The App or its database cannot be used; the message says why and what to do."""
 
 

@@ -15,7 +15,9 @@ import pandas as pd
 
 from workbook.data.reading import DataError, is_crowd, read_coco, sizes_of
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS, Suspects, find_suspects
-from workbook.runs.folder import Run, RunError, list_runs, open_run, read_json
+from workbook.errors import RunError
+from workbook.files import read_json
+from workbook.runs.folder import Run, list_runs, open_run
 
 # Attribute of a truth in FiftyOne → the trace's column that it shows. With several runs each has its own, `stage_<run>`.
 TRUTH_ATTRIBUTES: dict[str, str] = {

@@ -19,12 +19,12 @@ from bson import ObjectId
 from filelock import FileLock
 from pymongo import UpdateOne
 
+from workbook.browse.database import connect, database_folder
+from workbook.browse.samples import FOUND, Browsed, images, prediction_labels, suffix, truth_labels
 from workbook.data.images import image_path
 from workbook.diagnosis.false_positives import KINDS
 from workbook.diagnosis.stages import BOX, CLASS, DETECTED, DETECTED_COLOR, RANKING, SUPPRESSION
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS
-from workbook.browse.database import connect, database_folder
-from workbook.browse.samples import FOUND, Browsed, images, prediction_labels, suffix, truth_labels
 
 if TYPE_CHECKING:  # it imports matplotlib, and `workbook browse` draws nothing
     from pandas.io.formats.style import Styler

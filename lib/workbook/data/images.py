@@ -23,7 +23,7 @@ import numpy as np
 import PIL.Image
 
 from workbook.data.reading import DataError
-from workbook.runs.folder import write_json
+from workbook.files import write_json
 
 MEMORY = ".images.json"
 MISSING = "the file is missing"

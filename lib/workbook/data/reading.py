@@ -9,11 +9,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, TypedDict
 
+from workbook.errors import WorkbookError
+
 TABLES = ("images", "annotations", "categories")
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may write one half of a pair, which cannot be printed or stored
 
 
-class DataError(Exception):
+class DataError(WorkbookError):
     """A dataset cannot be used; the message says which, why and what to do."""
 
 

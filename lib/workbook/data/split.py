@@ -20,7 +20,7 @@ from workbook.data.catalog import dataset_folder
 from workbook.data.checks import check_dataset, stop_at_errors
 from workbook.data.images import image_files
 from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco, sizes_of
-from workbook.runs.folder import write_json
+from workbook.files import write_json
 
 Label = tuple[int, str]  # category id, size
 IMAGE: Label = (-1, "image")  # the label of every image, so that the number of images is divided in the same ratio

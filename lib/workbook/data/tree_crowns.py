@@ -22,7 +22,7 @@ import numpy as np
 import PIL.Image
 
 from workbook.data.reading import DataError
-from workbook.runs.folder import write_json
+from workbook.files import write_json
 
 TILE = 400  # pixels
 NARROWEST = TILE // 2  # what is left at a photo's right or lower edge becomes a tile when it is this wide, else nothing

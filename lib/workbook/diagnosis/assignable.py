@@ -6,9 +6,7 @@ anchor generator and assigner work as in its training (mmdet 2.28, dense_heads/a
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +15,10 @@ import pandas as pd
 import torch
 from mmdet.core import anchor_inside_flags
 from mmdet.core.bbox.assigners import ATSSAssigner, MaxIoUAssigner
-from torch import Tensor
 
 from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.diagnosis.waterfall import Bins, size_of, size_ranges
+from workbook.models.hooks import recorded_ious
 
 COLUMNS: dict[str, str] = {
     "annotation_id": "the truth's id in the annotation file",
@@ -141,7 +139,7 @@ def _assign(head: Any, gt_boxes_xyxy: np.ndarray, resized: dict[str, Any]) -> As
     flags = torch.cat(generator.valid_flags(sizes, resized["pad_shape"], device="cpu"))
     inside = anchor_inside_flags(torch.cat(levels), flags, resized["img_shape"][:2], head.train_cfg.allowed_border)
     anchors = torch.cat(levels)[inside]
-    with _remembered(head.assigner) as remembered:
+    with recorded_ious(head.assigner) as remembered:
         if isinstance(head.assigner, ATSSAssigner):
             per_level = [int(part.sum()) for part in inside.split([len(level) for level in levels])]
             result = head.assigner.assign(anchors, per_level, gt)
@@ -171,23 +169,6 @@ def _why(assigner: Any, best_iou: float) -> str:
     if best_iou < least:
         return f"the best anchor reaches IoU {best_iou:.2f}, and {least:g} is needed"
     return f"its best anchors (IoU {best_iou:.2f}) are given to other objects"
-
-
-@contextlib.contextmanager
-def _remembered(assigner: Any) -> Iterator[list[Tensor]]:
-    """Inside, the assigner's IoU tables are kept, so that they are computed once."""
-    tables: list[Tensor] = []
-    own = assigner.iou_calculator
-
-    def keep(*arguments: Any, **named: Any) -> Tensor:
-        tables.append(own(*arguments, **named))
-        return tables[-1]
-
-    assigner.iou_calculator = keep
-    try:
-        yield tables
-    finally:
-        assigner.iou_calculator = own
 
 
 @torch.no_grad()

@@ -32,9 +32,10 @@ from workbook.diagnosis.waterfall import (
     size_ranges,
     waterfall,
 )
+from workbook.files import write_json
 from workbook.progress import progress_bar
-from workbook.runs.folder import Run, write_json
 from workbook.runs.checkpoints import load_trained
+from workbook.runs.folder import Run
 from workbook.training.loader import as_batch, to_device
 
 

@@ -28,11 +28,13 @@ from workbook.diagnosis.diagnosis import Diagnosis, diagnose_run, write_parquet
 from workbook.diagnosis.intervals import waterfall_intervals
 from workbook.diagnosis.matching import EXCUSED, TRUE, UNCOUNTED, match
 from workbook.diagnosis.waterfall import NOW
+from workbook.errors import RunError
+from workbook.files import read_json, write_json
+from workbook.models.device import pick_device
 from workbook.runs.config import read_config
-from workbook.runs.folder import Run, RunError, read_json, write_json
-from workbook.training.parameters import pick_device
+from workbook.runs.folder import Run
 
-ROOMS = (Path(__file__).parent, Path(evaluation.__file__).parent)  # lib/workbook/diagnosis and lib/workbook/evaluation: what a diagnosis computes
+ROOMS = (Path(__file__).parent, Path(evaluation.__file__).parent)  # the rooms that compute a diagnosis
 TABLES = ("trace", "reach", "detections")
 DETECTION_COLUMNS: dict[str, str] = {
     "image_id": "its image's id", "file_name": "its image's file",

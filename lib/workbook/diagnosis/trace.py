@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbook.diagnosis.families.seen import Look
 from workbook.diagnosis.matching import Matching, Standing
 from workbook.diagnosis.oracle import Pool, Truths, overlaps
-from workbook.diagnosis.families.seen import Look
 from workbook.diagnosis.stages import DETECTED, LEAST_PRECISION, Stages
 
 GONE = np.iinfo(int).max  # the place of an answer that does not survive

@@ -14,10 +14,9 @@ from typing import Any
 import hotcoco
 import numpy as np
 
-from workbook.diagnosis.matching import only_boxes
 from workbook.diagnosis.oracle import Replay
 from workbook.diagnosis.stages import Stage
-from workbook.evaluation.coco_metrics import MAX_DETECTIONS, SIZES, evaluate
+from workbook.evaluation.coco_metrics import MAX_DETECTIONS, SIZES, evaluate, only_boxes
 
 NOW = "now"
 NOT_COUNTED = "not counted"

@@ -1,6 +1,6 @@
 """The backbones. One line adds one; the key is the notebook parameter, the folder name and the legend.
 
-A backbone either borrows what a config of mmdet's wheel says (`lender`: its `model.backbone` and its optimizer) or is a timm
+A backbone either borrows what a config of mmdet's wheel says (`mmdet_config`: its `model.backbone` and its optimizer) or is a timm
 model. Its weights, and the colours it was trained with, belong to the entry.
 """
 
@@ -17,11 +17,11 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Backbone:
-    """What the workbook knows of a backbone. `lender` is a path below mmdet's configs; `timm` a timm name; one of the two."""
+    """What the workbook knows of a backbone. `mmdet_config` is a path below mmdet's configs; `timm` a timm name; one of the two."""
 
     key: str
     weights: Source
-    lender: str | None = None
+    mmdet_config: str | None = None
     timm: str | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -29,9 +29,9 @@ class Backbone:
 
 
 def _pvtv2(size: str) -> Backbone:
-    # lr and base batch differ by size (b4, b5: 1e-4/1.4 at 8 images); the lender says so
+    # lr and base batch differ by size (b4, b5: 1e-4/1.4 at 8 images); the mmdet_config says so
     address = f"https://github.com/whai362/PVT/releases/download/v2/pvt_v2_{size}.pth"
-    return Backbone(f"pvtv2_{size}", Url(address), lender=f"pvt/retinanet_pvtv2-{size}_fpn_1x_coco.py")
+    return Backbone(f"pvtv2_{size}", Url(address), mmdet_config=f"pvt/retinanet_pvtv2-{size}_fpn_1x_coco.py")
 
 
 def _lite(number: int) -> Backbone:
@@ -51,17 +51,17 @@ BACKBONES: dict[str, Backbone] = {
         Backbone(
             "resnet50",
             Url("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
-            lender="faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py",
+            mmdet_config="faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py",
         ),
         Backbone(
             "resnet18",
             Url("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd"),
-            lender="retinanet/retinanet_r18_fpn_1x_coco.py",
+            mmdet_config="retinanet/retinanet_r18_fpn_1x_coco.py",
         ),
         Backbone(
             "swin_t",
             Url("https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_tiny_patch4_window7_224.pth"),
-            lender="swin/mask_rcnn_swin-t-p4-w7_fpn_1x_coco.py",
+            mmdet_config="swin/mask_rcnn_swin-t-p4-w7_fpn_1x_coco.py",
         ),
         *(_pvtv2(size) for size in ("b0", "b1", "b2", "b3", "b4", "b5")),
         *(_lite(number) for number in (0, 1, 2)),

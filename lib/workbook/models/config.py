@@ -19,7 +19,7 @@ from workbook.data.catalog import Dataset
 from workbook.models.backbones import Backbone
 from workbook.models.detectors import Detector
 from workbook.models.gpu_ops import use_wheel_kernels
-from workbook.models.recipes import Plan, shipped_config
+from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
 from workbook.models.timm_backbone import TimmBackbone
 from workbook.models.weights import EXTRA, WeightsError, count_numbers, read_state
@@ -32,7 +32,7 @@ def build_config(
     dataset: Dataset,
     detector: Detector,
     backbone: Backbone,
-    plan: Plan,
+    schedule: Schedule,
     image_size: tuple[int, int],
     batch_size: int,
     epochs: int,
@@ -46,7 +46,7 @@ def build_config(
     `weights` is the backbone's file, or None for random. Raises ValueError for an override that names no known key.
     """
     model = copy.deepcopy(shipped_config(detector.config).model)
-    model.backbone = lend_backbone(model.backbone, backbone, weights)
+    model.backbone = copy_backbone(model.backbone, backbone, weights)
     model.pop("pretrained", None)
     fit_channels(model)
     for part in nested_dicts(model):
@@ -58,7 +58,7 @@ def build_config(
         dict(
             model=model,
             data=data_config(dataset, backbone, image_size, batch_size),
-            **copy.deepcopy(plan),
+            **copy.deepcopy(schedule),
             runner=dict(type="EpochBasedRunner", max_epochs=epochs),
             seed=seed,
             classes=dataset.classes,
@@ -69,17 +69,17 @@ def build_config(
     return override(config, overrides or {})
 
 
-def lend_backbone(own: ConfigDict, backbone: Backbone, weights: Path | None) -> ConfigDict:
+def copy_backbone(own: ConfigDict, backbone: Backbone, weights: Path | None) -> ConfigDict:
     """The config of the backbone, with the feature levels that the detector's `own` one gives out."""
     if backbone.timm:
-        lent = ConfigDict(type="TimmBackbone", name=backbone.timm)
+        made = ConfigDict(type="TimmBackbone", name=backbone.timm)
     elif backbone.key == "resnet50":
-        lent = copy.deepcopy(own)  # what every shipped detector is published with
+        made = copy.deepcopy(own)  # what every shipped detector is published with
     else:
-        lent = copy.deepcopy(shipped_config(str(backbone.lender)).model.backbone)
-    lent["out_indices"] = tuple(own.get("out_indices", (0, 1, 2, 3)))
-    lent["init_cfg"] = dict(type="Pretrained", checkpoint=str(weights)) if weights else None
-    return lent
+        made = copy.deepcopy(shipped_config(str(backbone.mmdet_config)).model.backbone)
+    made["out_indices"] = tuple(own.get("out_indices", (0, 1, 2, 3)))
+    made["init_cfg"] = dict(type="Pretrained", checkpoint=str(weights)) if weights else None
+    return made
 
 
 def fit_channels(model: ConfigDict) -> None:

@@ -22,14 +22,6 @@ Model = TypeVar("Model", bound=nn.Module)
 PREDICTOR = re.compile(r"\.(\w+_(cls|reg|refine)|(cls|reg)_branches\.[\d.]+)$")
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware: AVX512-BF16, AMX or ARM's bf16 on a CPU, a GPU from Ampere on."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
 def place(model: Model, device: torch.device, precision: str) -> Model:
     """The model on `device`, its maps channels-last, its parts computing in `precision`, fp32 or bf16.
 

@@ -18,7 +18,7 @@ from workbook.models.detectors import Detector
 if TYPE_CHECKING:  # the command reads the recipes' names, and mmdet takes seconds to load
     from mmcv import Config
 
-Plan = dict[str, dict[str, Any]]  # optimizer, optimizer_config, lr_config
+Schedule = dict[str, dict[str, Any]]  # optimizer, optimizer_config, lr_config
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Setting:
 class Recipe:
     key: str
     about: str
-    plan: Callable[[Setting], Plan]
+    schedule: Callable[[Setting], Schedule]
 
 
 def shipped_config(path: str) -> Config:
@@ -47,12 +47,12 @@ def shipped_config(path: str) -> Config:
     return Config.fromfile(str(Path(mmdet.__file__).parent / ".mim" / "configs" / path))
 
 
-def _official(setting: Setting) -> Plan:
+def _official(setting: Setting) -> Schedule:
     """The published optimizer, its lr scaled linearly from the published batch to this one, its milestones to these epochs."""
     if setting.detector.own_optimizer or setting.backbone.key == "resnet50":
         source = setting.detector.config
-    elif setting.backbone.lender:
-        source = setting.backbone.lender
+    elif setting.backbone.mmdet_config:
+        source = setting.backbone.mmdet_config
     else:
         raise ValueError(
             f"recipe=official: no detector with {setting.backbone.key} is published in mmdet 2.28, so there is no official "
@@ -63,16 +63,16 @@ def _official(setting: Setting) -> Plan:
     optimizer["lr"] *= setting.batch_size / config.auto_scale_lr.base_batch_size
     lr_config = copy.deepcopy(dict(config.lr_config))
     lr_config["step"] = sorted({max(1, round(s * setting.epochs / config.runner.max_epochs)) for s in lr_config["step"]})
-    return _plan(optimizer, lr_config, config.optimizer_config.grad_clip)
+    return _schedule(optimizer, lr_config, config.optimizer_config.grad_clip)
 
 
-def _seed(setting: Setting) -> Plan:
+def _seed(setting: Setting) -> Schedule:
     """The first experiments: mmdet's 1x schedule at a tenth of its lr, whatever the backbone, the batch or the epochs."""
     optimizer = {"type": "SGD", "lr": 0.002, "momentum": 0.9, "weight_decay": 0.0001}
-    return _plan(optimizer, {"warmup_iters": 500, "warmup_ratio": 0.001, "step": [8, 11], "warmup": "linear"}, None)
+    return _schedule(optimizer, {"warmup_iters": 500, "warmup_ratio": 0.001, "step": [8, 11], "warmup": "linear"}, None)
 
 
-def _finetune(setting: Setting) -> Plan:
+def _finetune(setting: Setting) -> Schedule:
     """AdamW for small data on any backbone: lr 3e-4 reaches its height within a tenth of the training.
 
     The lr is measured on the embedded tree crowns (35 tiles, 12 epochs, batch 2); weight decay and the rule of no decay on
@@ -81,14 +81,14 @@ def _finetune(setting: Setting) -> Plan:
     optimizer = {"type": "AdamW", "lr": 3e-4, "weight_decay": 0.05, "paramwise_cfg": {"norm_decay_mult": 0.0}}
     warmup = min(500, max(1, setting.iterations // 10))
     steps = sorted({max(1, round(share * setting.epochs / 12)) for share in (8, 11)})
-    return _plan(
+    return _schedule(
         optimizer,
         {"warmup_iters": warmup, "warmup_ratio": 0.001, "step": steps, "warmup": "linear"},
         {"max_norm": 35, "norm_type": 2},
     )
 
 
-def _plan(optimizer: dict[str, Any], lr_config: dict[str, Any], grad_clip: dict[str, Any] | None) -> Plan:
+def _schedule(optimizer: dict[str, Any], lr_config: dict[str, Any], grad_clip: dict[str, Any] | None) -> Schedule:
     return {
         "optimizer": optimizer,
         "optimizer_config": {"grad_clip": grad_clip},

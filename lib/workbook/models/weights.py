@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from workbook.errors import WorkbookError
+
 if TYPE_CHECKING:  # loaded where a file is read: the registries need only names
     import torch
 
@@ -32,7 +34,7 @@ REMEDY = (
 )
 
 
-class WeightsError(Exception):
+class WeightsError(WorkbookError):
     """Pretrained weights cannot be had, are damaged, or belong to another model."""
 
 

@@ -10,10 +10,13 @@ import torch
 from mmcv import Config
 from torch import nn
 
+from workbook.errors import RunError
+from workbook.files import replacing
 from workbook.models.config import build_untrained
-from workbook.models.precision import has_bf16, place
+from workbook.models.device import has_bf16
+from workbook.models.precision import place
 from workbook.runs.config import read_config
-from workbook.runs.folder import Run, RunError, replacing
+from workbook.runs.folder import Run
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -13,7 +13,12 @@ from typing import Any
 
 from mmcv import Config
 
-from workbook.runs.folder import RunError, write_text
+from workbook.errors import RunError
+from workbook.files import write_text
+
+
+# The package was called `lib` until 2026-11: runs from before name their modules so.
+FORMER = {f"lib.{name}": f"workbook.{name}" for name in ("data.mmdet_dataset", "models.roi_align", "models.timm_backbone")}
 
 
 def write_config(path: Path, config: Config) -> None:
@@ -38,7 +43,9 @@ def read_config(path: Path) -> Config:
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         raise RunError(f"{path} is not as a run writes it: cut off, changed by hand, or with code, which is never run. Restore it, or "
                        "delete the run folder and train again") from None
-    modules = (values.get("custom_imports") or {}).get("imports", [])
+    modules = [FORMER.get(module, module) for module in (values.get("custom_imports") or {}).get("imports", [])]
+    if modules:
+        values["custom_imports"] = {**values["custom_imports"], "imports": modules}
     if foreign := [module for module in modules if not module.startswith("workbook.")]:
         raise RunError(f"{path} asks to import {', '.join(foreign)}, which is not of the workbook: nothing in it is used")
     if "data" not in values:

@@ -46,7 +46,7 @@ class Owner:
         return f"process {self.pid} on {self.host} since {self.since}"
 
 
-class Claim:
+class Lease:
     """One process's claim at `path`: `take` it, look whether it is still `held` before writing, `release` it."""
 
     def __init__(self, path: Path) -> None:

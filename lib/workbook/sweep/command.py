@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from workbook.runs.folder import list_runs, outputs_root
-from workbook.sweep.plan import Entry, Grid, Jobs, SweepError, Value, carry_out, check_plan, make_plan, read_sweep
-from workbook.sweep.local import LocalJobs
-from workbook.sweep.eta import Pace
+from workbook.files import outputs_root
+from workbook.runs.folder import list_runs
+from workbook.sweep.eta import Eta
+from workbook.sweep.local import LocalExecutor
+from workbook.sweep.plan import Entry, Executor, Grid, SweepError, Value, check_plan, execute, make_plan, read_sweep
 from workbook.sweep.table import Screen, plan_table, plan_words, summary_table
 from workbook.training.parameters import Parameters
 
@@ -30,15 +31,15 @@ def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs save and leave
     try:
-        jobs = open_jobs(plan, slots, on, address)
-        check_plan(plan, jobs)
-        pace = Pace(plan)
-        console.print(plan_table(plan, pace))
+        executor = open_executor(plan, slots, on, address)
+        check_plan(plan, executor)
+        eta = Eta(plan)
+        console.print(plan_table(plan, eta))
         _say_warnings(plan, console)
-        console.print(plan_words(plan, pace, jobs.slots))
+        console.print(plan_words(plan, eta, executor.slots))
         if dry_run:
             return 0
-        with closing(carry_out(plan, jobs)) as steps, Screen(plan, pace, jobs.slots, console) as screen:
+        with closing(execute(plan, executor)) as steps, Screen(plan, eta, executor.slots, console) as screen:
             for _ in steps:
                 screen.update()
         code = 0 if all(entry.state == "done" for entry in plan) else 1
@@ -59,19 +60,19 @@ def split(name: str, value: Value) -> list[Value]:
     return [int(word) if whole and word.lstrip("-").isdigit() else word for word in words]
 
 
-def open_jobs(plan: Sequence[Entry], slots: int | None, on: str, address: str) -> Jobs:
+def open_executor(plan: Sequence[Entry], slots: int | None, on: str, address: str) -> Executor:
     """Where the runs will train. Raises SweepError for a place that is not known or not there."""
     together = [entry.run.name for entry in plan if entry.parameters.devices > 1]
     if together and (on == "ray" or (slots or 1) > 1):
         raise SweepError(f"devices={max(entry.parameters.devices for entry in plan)}: several GPUs for each run do not go together with "
                          f"several runs at once, nor with Ray ({len(together)} runs, first {together[0]}). Use --jobs 1, or devices=1")
     if on == "ray":
-        from workbook.sweep.ray import RayJobs
+        from workbook.sweep.ray import RayExecutor
 
-        return RayJobs(slots, address, cpu_only=all(entry.parameters.device == "cpu" for entry in plan))
+        return RayExecutor(slots, address, cpu_only=all(entry.parameters.device == "cpu" for entry in plan))
     if on != "local" or address:
         raise SweepError(f"--on {on} --address '{address}': allowed are --on local, and --on ray with or without --address")
-    return LocalJobs(slots or 1)
+    return LocalExecutor(slots or 1)
 
 
 def sum_up(plan: Sequence[Entry], console: Console) -> None:

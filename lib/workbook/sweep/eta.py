@@ -14,7 +14,7 @@ KIND = ("detector", "backbone", "image_size", "overrides")
 MACHINE = ("gpu", "cpu", "cores")
 
 
-class Pace:
+class Eta:
     """Seconds an image of each kind of run, validation included."""
 
     def __init__(self, plan: Sequence[Entry]) -> None:

@@ -28,7 +28,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_
 SAVING = 120.0  # seconds that a run has for its checkpoint when it is asked to leave
 
 
-class LocalJobs:
+class LocalExecutor:
     """So many runs at once, each with its share of the cores; with several GPUs, each on its own."""
 
     def __init__(self, slots: int) -> None:

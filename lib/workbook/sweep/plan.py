@@ -15,9 +15,11 @@ from typing import Any, Protocol
 import yaml
 from pydantic import StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
-from workbook.data.catalog import DataError, Dataset, find_dataset
+from workbook.data.catalog import Dataset, find_dataset
+from workbook.data.reading import DataError
+from workbook.errors import ParameterError, WorkbookError
 from workbook.runs.folder import NOT_IDENTITY, Run, read_log, run_name, runs_root
-from workbook.training.parameters import ParameterError, Parameters, check_parameters
+from workbook.training.parameters import Parameters, check_parameters
 
 Value = StrictStr | StrictInt | StrictFloat
 Grid = Mapping[str, Value | list[Value]]
@@ -25,7 +27,7 @@ ASK_AGAIN = 3.0  # seconds until a run that another process trains is looked at 
 MAY_VARY = tuple(name for name in Parameters.model_fields if name not in NOT_IDENTITY)
 
 
-class SweepError(Exception):
+class SweepError(WorkbookError):
     """A sweep cannot start; the message lists every reason, and what to do."""
 
 
@@ -63,7 +65,7 @@ class Entry:
         """Steps of the whole training."""
         return self.known.steps_an_epoch * self.parameters.epochs if self.known else None
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read epoch, step and the mAP of the last epoch from its log, when the log has changed."""
         path = self.run.folder / "log.jsonl"
         changed = path.stat().st_mtime if path.exists() else 0.0
@@ -76,7 +78,7 @@ class Entry:
         self.mean_ap = vals[-1].get("bbox_mAP") if vals else None
 
 
-class Jobs(Protocol):
+class Executor(Protocol):
     """Where runs are trained: processes of this machine (lib/workbook/sweep/local.py), or Ray (lib/workbook/sweep/ray.py)."""
 
     @property
@@ -139,7 +141,7 @@ def make_plan(grids: Sequence[Grid]) -> list[Entry]:
     for entry in plan:
         values = entry.parameters.model_dump()
         entry.varies = " ".join(f"{name}={_short(values[name])}" for name in varying if name not in ("detector", "backbone"))
-        entry.look()
+        entry.refresh()
     return plan
 
 
@@ -154,7 +156,7 @@ def state_of(run: Run) -> str:
     return "to resume" if run.last_checkpoint.exists() else "new"
 
 
-def check_plan(plan: Sequence[Entry], jobs: Jobs) -> None:
+def check_plan(plan: Sequence[Entry], executor: Executor) -> None:
     """Prepare every run that is left, once for all of its seeds, without training it: weights, data, recipe, overrides, device.
 
     Raises SweepError with all that cannot start and why.
@@ -164,7 +166,7 @@ def check_plan(plan: Sequence[Entry], jobs: Jobs) -> None:
     for entry in left:
         groups.setdefault(entry.parameters.model_copy(update={"seed": 0}), []).append(entry)
     wrong: dict[str, list[str]] = {}
-    for (_, entries), found in zip(groups.items(), jobs.check(list(groups)), strict=True):
+    for (_, entries), found in zip(groups.items(), executor.check(list(groups)), strict=True):
         for entry in entries:
             if isinstance(found, str):
                 wrong.setdefault(found, []).append(entry.run.name)
@@ -199,7 +201,7 @@ def _some(names: Sequence[str], shown: int = 4) -> str:
 # ---- carried out -----------------------------------------------------------------------------------------------------
 
 
-def carry_out(plan: Sequence[Entry], jobs: Jobs) -> Generator[None]:
+def execute(plan: Sequence[Entry], executor: Executor) -> Generator[None]:
     """Train what is left; gives back control about twice a second, for whoever shows it. A failed run does not stop the others.
 
     A run that another process trains is left to it and looked at again at the end. When the caller is interrupted, or closes
@@ -209,17 +211,17 @@ def carry_out(plan: Sequence[Entry], jobs: Jobs) -> Generator[None]:
     running: list[Entry] = []
     try:
         while waiting or running:
-            while len(running) < jobs.slots and (entry := _next(waiting)):
-                _start(entry, jobs, waiting, running)
-            for entry, state, reason in jobs.ended(0.5):
+            while len(running) < executor.slots and (entry := _next(waiting)):
+                _start(entry, executor, waiting, running)
+            for entry, state, reason in executor.ended(0.5):
                 running.remove(entry)
                 _end(entry, state, reason, waiting)
             for entry in running:
-                entry.look()
+                entry.refresh()
             yield
     finally:
-        jobs.stop()
-        for entry, state, reason in jobs.ended(0.0):
+        executor.stop()
+        for entry, state, reason in executor.ended(0.0):
             _end(entry, state, reason, [])
 
 
@@ -228,10 +230,10 @@ def _next(waiting: Sequence[Entry]) -> Entry | None:
     return next((entry for entry in waiting if entry.again_at <= now), None)
 
 
-def _start(entry: Entry, jobs: Jobs, waiting: list[Entry], running: list[Entry]) -> None:
+def _start(entry: Entry, executor: Executor, waiting: list[Entry], running: list[Entry]) -> None:
     """Start it, unless another process has finished it meanwhile or is at it: then it goes to the end of the line."""
     waiting.remove(entry)
-    entry.look()
+    entry.refresh()
     state = state_of(entry.run)
     if state == "done":
         entry.state, entry.reason = "done", "by another process" if entry.state == "busy" else ""
@@ -239,12 +241,12 @@ def _start(entry: Entry, jobs: Jobs, waiting: list[Entry], running: list[Entry])
         _end(entry, "busy", f"trained by {entry.run.busy}", waiting)
     else:
         entry.state, entry.reason, entry.started, entry.first_step = "running", "", time.monotonic(), entry.step
-        jobs.start(entry)
+        executor.start(entry)
         running.append(entry)
 
 
 def _end(entry: Entry, state: str, reason: str, waiting: list[Entry]) -> None:
-    entry.look()
+    entry.refresh()
     entry.state, entry.reason = state, reason
     entry.seconds = time.monotonic() - entry.started if entry.started else 0.0
     if state == "busy":

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbook.data.catalog import data_root
-from workbook.runs.folder import outputs_root
-from workbook.sweep.plan import Entry, Known, SweepError
+from workbook.files import outputs_root
 from workbook.sweep.local import SAVING, check_all, train_one, use_threads
+from workbook.sweep.plan import Entry, Known, SweepError
 from workbook.training.parameters import Parameters
 
 LOST_NODES = 5  # how often a run is started again when its node or its process is lost
@@ -24,7 +24,7 @@ PASSED_ON = ("TORCH_HOME", "HF_HOME", "HF_HUB_OFFLINE", "WANDB_PROJECT", "WANDB_
 NEEDED = "--on ray needs Ray, the extra `cluster`: `make setup` brings it, or `uv pip install -e '.[cluster]'`"
 
 
-class RayJobs:
+class RayExecutor:
     """So many runs at once; without a number one a GPU, or one a node where there are none. Each asks for its share of its node."""
 
     def __init__(self, slots: int | None, address: str = "", cpu_only: bool = False) -> None:

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from workbook.sweep.eta import Eta
 from workbook.sweep.plan import Entry
-from workbook.sweep.eta import Pace
 
 COLORS = {"running": "cyan", "done": "green", "failed": "red", "busy": "yellow", "stopped": "yellow"}
 ORDER = ("running", "failed", "stopped", "busy", "to resume", "new", "done")  # who is shown when there is no room for all
@@ -22,19 +22,19 @@ AROUND = 6  # lines of a live table that are no runs
 UNKNOWN = "unknown until the first run of {} kind has trained"
 
 
-def plan_table(plan: Sequence[Entry], pace: Pace) -> RenderableType:
+def plan_table(plan: Sequence[Entry], eta: Eta) -> RenderableType:
     """Every run with what varies, its state and how long it will take."""
     table = _table(plan, "state", "epochs", "time")
     for number, entry in enumerate(plan, start=1):
-        left = pace.left(entry)
+        left = eta.left(entry)
         time_left = "" if entry.state == "done" else "?" if left is None else duration(left)
         table.add_row(*_who(plan, number, entry), _state(entry), f"{entry.epoch}/{entry.parameters.epochs}", time_left)
     return table
 
 
-def plan_words(plan: Sequence[Entry], pace: Pace, slots: int) -> str:
+def plan_words(plan: Sequence[Entry], eta: Eta, slots: int) -> str:
     """`50 runs: 3 done, 47 new. About 2 h 10 min, 2 at once.`"""
-    seconds, unknown = pace.total(slots)
+    seconds, unknown = eta.total(slots)
     left = [entry for entry in plan if entry.state != "done"]
     if not left:
         time_needed = "Nothing is left to train"
@@ -49,8 +49,8 @@ def plan_words(plan: Sequence[Entry], pace: Pace, slots: int) -> str:
 class Screen:
     """The runs as they go: one table that is redrawn on a terminal, elsewhere a line for every change of a run."""
 
-    def __init__(self, plan: Sequence[Entry], pace: Pace, slots: int, console: Console) -> None:
-        self.plan, self.pace, self.slots, self.console = plan, pace, slots, console
+    def __init__(self, plan: Sequence[Entry], eta: Eta, slots: int, console: Console) -> None:
+        self.plan, self.eta, self.slots, self.console = plan, eta, slots, console
         self.said = {id(entry): self._news(entry) for entry in plan}
         self.live = Live(console=console, get_renderable=self._table, refresh_per_second=2) if console.is_terminal else None
 
@@ -79,7 +79,7 @@ class Screen:
         return entry.state + reached + (f": {_first_line(entry.reason)}" if entry.reason else "")
 
     def _left(self, entry: Entry) -> str:
-        left = self.pace.left(entry)
+        left = self.eta.left(entry)
         return "?" if left is None else duration(left)
 
     def _table(self) -> RenderableType:
@@ -91,7 +91,7 @@ class Screen:
             left = self._left(entry) if entry.state not in ("done", "failed", "stopped") else ""
             table.add_row(*_who(self.plan, number, entry), _state(entry), f"{entry.epoch}/{entry.parameters.epochs}",
                           f"{entry.step}/{entry.steps}" if entry.steps else "", _figure(entry.mean_ap), left)
-        seconds, unknown = self.pace.total(self.slots)
+        seconds, unknown = self.eta.total(self.slots)
         hidden = f" ({len(self.plan) - len(shown)} not shown)" if len(shown) < len(self.plan) else ""
         known = [duration(seconds)] if seconds or not unknown else []
         left = " and ".join([*known, *([f"{unknown} runs of unknown length"] if unknown else [])])

@@ -21,18 +21,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Group:
+class World:
     """Place `rank` among `size` processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def chief(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes the run folder and shows the progress."""
         return self.rank == 0
 
-    def share(self, items: list[T]) -> list[T]:
+    def shard(self, items: list[T]) -> list[T]:
         """This process's part of a batch. One that would get nothing of a last, smaller batch takes its first item once more."""
         return items[self.rank :: self.size] or items[:1]
 
@@ -61,14 +61,14 @@ class Group:
         return dict(sorted((number, value) for part in parts for number, value in part.items()))
 
     @contextlib.contextmanager
-    def apart(self) -> Iterator[None]:
+    def without_collectives(self) -> Iterator[None]:
         """Inside, mmdet counts no other processes: its losses would average their normalizers over images that have nothing to do
         with each other, and wait for a process whose share is smaller."""
         with patch.object(distributed, "is_initialized", lambda: False) if self.size > 1 else contextlib.nullcontext():
             yield
 
 
-ALONE = Group()
+SINGLE = World()
 
 
 @cache

@@ -15,15 +15,17 @@ from torch import nn
 import workbook.data.mmdet_dataset  # noqa: F401  registers the dataset type that the config names
 from workbook.data.catalog import Dataset, find_dataset
 from workbook.data.checks import require_sound
+from workbook.errors import ParameterError
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model, build_untrained, data_config
 from workbook.models.detectors import find_detector, step_budget_warning
+from workbook.models.device import pick_device, pick_precision
 from workbook.models.overrides import parse_overrides
 from workbook.models.precision import place
 from workbook.models.recipes import Setting, find_recipe
 from workbook.models.weights import WeightsError, find_weights
 from workbook.runs.folder import Run, create_run, runs_root
-from workbook.training.parameters import ParameterError, Parameters, pick_device, pick_precision
+from workbook.training.parameters import Parameters
 from workbook.training.schedule import check_schedule, warmup_warning
 
 
@@ -74,11 +76,11 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
                              f"Allowed: batch sizes {parameters.devices}, {2 * parameters.devices}, {3 * parameters.devices} ...")
     steps = -(-images // parameters.batch_size)
     try:
-        plan = find_recipe(parameters.recipe).plan(
+        schedule = find_recipe(parameters.recipe).schedule(
             Setting(detector, backbone, parameters.batch_size, parameters.epochs, steps * parameters.epochs)
         )
         config = build_config(
-            dataset=dataset, detector=detector, backbone=backbone, plan=plan, image_size=parameters.image_size,
+            dataset=dataset, detector=detector, backbone=backbone, schedule=schedule, image_size=parameters.image_size,
             batch_size=parameters.batch_size, epochs=parameters.epochs, seed=parameters.seed, weights=weights,
             load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
         )

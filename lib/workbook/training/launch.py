@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from workbook.runs.folder import Run, RunError
-from workbook.training.distributed import Group
+from workbook.errors import RunError
+from workbook.runs.folder import Run
+from workbook.training.distributed import World
 from workbook.training.job import Job, prepare
 from workbook.training.parameters import check_parameters
 from workbook.training.signals import StopSignals
@@ -23,7 +24,7 @@ from workbook.training.signals import StopSignals
 END = 60  # seconds that the processes have to save and leave
 
 
-def train_together(job: Job) -> Run:
+def train_on_devices(job: Job) -> Run:
     """Train `job` on its `devices` and return the run, as `train` does on one; what the first process prints is printed here.
 
     The others write to `device-<number>.log` in the run folder. Raises RunBusyError when somebody else trains it, RunError with the
@@ -65,17 +66,17 @@ def main(parameters: str, root: str) -> None:
     from workbook.training.train import train  # which starts this module
 
     threading.Thread(target=_leave_with_the_caller, daemon=True).start()
-    group = Group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     job = prepare(check_parameters(json.loads(parameters)), Path(root))
-    if not group.chief:
-        log = os.open(job.run.folder / f"device-{group.rank}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    if not world.is_main:
+        log = os.open(job.run.folder / f"device-{world.rank}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(log, 1), os.dup2(log, 2)
     if job.device.type == "cuda":
-        job = replace(job, device=torch.device("cuda", group.rank))
+        job = replace(job, device=torch.device("cuda", world.rank))
         torch.cuda.set_device(job.device)
     distributed.init_process_group("nccl" if job.device.type == "cuda" else "gloo")
     try:
-        train(job, group)
+        train(job, world)
     except KeyboardInterrupt as stop:
         sys.exit(getattr(stop, "code", 130))
     finally:
@@ -83,7 +84,7 @@ def main(parameters: str, root: str) -> None:
 
 
 def _leave_with_the_caller() -> None:
-    """When `train_together` is killed, the pipe of stdin ends: save and leave as if asked to, and print to nobody."""
+    """When `train_on_devices` is killed, the pipe of stdin ends: save and leave as if asked to, and print to nobody."""
     while os.read(0, 1):
         pass
     nobody = os.open(os.devnull, os.O_WRONLY)

@@ -15,7 +15,7 @@ from mmcv.parallel import collate
 from mmdet.datasets import CustomDataset
 from torch.utils.data import DataLoader, Dataset
 
-from workbook.training.distributed import ALONE, Group
+from workbook.training.distributed import SINGLE, World
 from workbook.training.signals import ignore_signals
 
 
@@ -39,7 +39,7 @@ def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[lis
 
 
 def batches(
-    dataset: CustomDataset, batch_size: int, seed: int, epoch: int, device: torch.device, start: int = 0, group: Group = ALONE
+    dataset: CustomDataset, batch_size: int, seed: int, epoch: int, device: torch.device, start: int = 0, world: World = SINGLE
 ) -> Iterator[dict[str, Any]]:
     """Batches of an epoch from number `start` on, on `device`; of each batch, this process's share.
 
@@ -48,7 +48,7 @@ def batches(
     gpu = device.type == "cuda"
     loader = DataLoader(
         SeededItems(dataset, seed),
-        batch_sampler=[group.share(batch) for batch in epoch_order(len(dataset), batch_size, seed, epoch)[start:]],
+        batch_sampler=[world.shard(batch) for batch in epoch_order(len(dataset), batch_size, seed, epoch)[start:]],
         collate_fn=as_batch,
         num_workers=min(8, torch.get_num_threads()) if gpu else 0,  # several runs at once have their share of the cores
         prefetch_factor=4 if gpu else None,

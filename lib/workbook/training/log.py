@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from workbook.runs.folder import RunError, WriteError
+from workbook.errors import RunError
+from workbook.files import WriteError
 
 
 class Log:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from workbook.data.checks import parse_image_size
+from workbook.errors import ParameterError
 from workbook.models.backbones import find_backbone
 from workbook.models.detectors import find_detector
 from workbook.models.overrides import parse_overrides
@@ -16,15 +17,7 @@ from workbook.models.recipes import find_recipe
 from workbook.notebooks import injected
 from workbook.training.trackers import TRACKERS
 
-if TYPE_CHECKING:  # loaded when a device is picked: parameters are refused at once
-    import torch
-
-
 PRECISIONS = ("auto", "fp32", "bf16")
-
-
-class ParameterError(ValueError):
-    """One or more parameters are not allowed; the message lists every one with what is allowed."""
 
 
 class Parameters(BaseModel):
@@ -113,33 +106,3 @@ def notebook_parameters(namespace: Mapping[str, Any]) -> Parameters:
     """
     known = {name: namespace[name] for name in Parameters.model_fields if name in namespace}
     return check_parameters({**injected(namespace.get("In", [])), **known})
-
-
-def pick_device(device: str, devices: int = 1) -> torch.device:
-    """The first of `devices`; `auto` takes a GPU when torch sees one, else the CPU. Raises ParameterError for what is not there."""
-    import torch
-
-    usable = torch.cuda.is_available()
-    if device == "auto":
-        device = "cuda" if usable else "cpu"
-    if device != "cpu" and not usable:
-        raise ParameterError(f"device={device}: torch sees no GPU. Use device=cpu, or look at what `nvidia-smi` says")
-    if devices > 1 and device.startswith("cuda:"):
-        raise ParameterError(f"device={device}, devices={devices}: one GPU is named and several are asked for. Use device=cuda")
-    if device != "cpu" and devices > torch.cuda.device_count():
-        raise ParameterError(f"devices={devices}: there are {torch.cuda.device_count()} GPUs")
-    chosen = torch.device("cuda:0" if device == "cuda" else device)
-    if chosen.index is not None and chosen.index >= torch.cuda.device_count():
-        raise ParameterError(f"device={device}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
-    return chosen
-
-
-def pick_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 where the device multiplies it in hardware, else fp32. Raises ParameterError for bf16 elsewhere."""
-    from workbook.models.precision import has_bf16
-
-    able = has_bf16(device)
-    if precision == "bf16" and not able:
-        raise ParameterError(f"precision=bf16: {device} has no bfloat16 in hardware, and emulates it many times slower. "
-                             "Use precision=fp32, or auto")
-    return "bf16" if able and precision != "fp32" else "fp32"

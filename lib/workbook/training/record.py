@@ -11,8 +11,9 @@ from mmcv import Config
 from torch import nn
 
 from workbook.data.catalog import summary
+from workbook.files import WriteError
 from workbook.runs.config import write_config
-from workbook.runs.folder import Run, WriteError, now
+from workbook.runs.folder import Run, now
 from workbook.training import environment
 from workbook.training.job import Job
 

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from workbook.runs.folder import Run, RunError, outputs_root, read_json, read_log
-from workbook.training import environment
+from workbook.errors import RunError
+from workbook.files import outputs_root, read_json
 from workbook.runs.checkpoints import read_checkpoint
+from workbook.runs.folder import Run, read_log
+from workbook.training import environment
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters
 from workbook.training.train import train

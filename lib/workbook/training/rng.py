@@ -16,7 +16,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def dice_state(device: torch.device) -> dict[str, Any]:
+def rng_state(device: torch.device) -> dict[str, Any]:
     """The state of all dice, as tensors and plain values that load without running code."""
     kind, keys, *place = cast(tuple[str, Any, int, int, float], np.random.get_state(legacy=True))
     version, numbers, gauss = random.getstate()
@@ -28,8 +28,8 @@ def dice_state(device: torch.device) -> dict[str, Any]:
     }
 
 
-def set_dice(state: dict[str, Any], device: torch.device) -> None:
-    """Go on where `dice_state` was taken. A checkpoint from a CPU leaves the dice of a GPU as they are seeded."""
+def set_rng_state(state: dict[str, Any], device: torch.device) -> None:
+    """Go on where `rng_state` was taken. A checkpoint from a CPU leaves the dice of a GPU as they are seeded."""
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)

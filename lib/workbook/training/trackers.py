@@ -17,10 +17,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from workbook.errors import WorkbookError
+
 PROJECT = "backbone-workbook"  # in W&B and MLflow, unless WANDB_PROJECT or MLFLOW_EXPERIMENT_NAME says otherwise
 
 
-class TrackerError(Exception):
+class TrackerError(WorkbookError):
     """A tracker cannot be opened; the message says why and what to do. Raised before anything is trained."""
 
 

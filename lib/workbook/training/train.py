@@ -18,19 +18,21 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from workbook.errors import RunError
 from workbook.evaluation.coco_metrics import evaluate
+from workbook.files import outputs_root, write_json
 from workbook.models.config import build_model
 from workbook.models.precision import place
 from workbook.progress import progress_bar
-from workbook.runs.folder import Run, RunBusyError, RunError, outputs_root, write_json
 from workbook.runs.checkpoints import read_checkpoint, save_checkpoint
-from workbook.training.rng import dice_state, seed_everything, set_dice
-from workbook.training.distributed import ALONE, Group
+from workbook.runs.folder import Run, RunBusyError
+from workbook.training.distributed import SINGLE, World
 from workbook.training.job import Job
-from workbook.training.launch import train_together
+from workbook.training.launch import train_on_devices
 from workbook.training.loader import batches
 from workbook.training.log import Log, Means
 from workbook.training.record import record_end, record_failure, record_start, sweep_up
+from workbook.training.rng import rng_state, seed_everything, set_rng_state
 from workbook.training.schedule import lr_factor, set_lr
 from workbook.training.signals import Stopped, StopSignals
 from workbook.training.trackers import Tracker, open_tracker
@@ -43,37 +45,37 @@ class TrainingError(RunError):
     """The training cannot go on; the message says at which step, and what to do."""
 
 
-def train(job: Job, group: Group = ALONE) -> Run:
+def train(job: Job, world: World = SINGLE) -> Run:
     """Train until the last epoch and return the run, `done`. Prints where it is; shows a bar with loss, lr and time left.
 
     Raises TrainingError for a loss that is not finite (the last good checkpoint is kept), WriteError when the disk is full,
     RunBusyError when another process trains the same run, Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. After any of
     them, and after a kill, the same call goes on from the last checkpoint to the bits of an undisturbed training.
 
-    group: the processes that train it together (lib/workbook/training/launch.py starts them); the first alone writes.
+    world: the processes that train it together (lib/workbook/training/launch.py starts them); the first alone writes.
     """
-    if job.parameters.devices > group.size:
-        return train_together(job)
+    if job.parameters.devices > world.size:
+        return train_on_devices(job)
     run = job.run
-    with run.claim() if group.chief else nullcontext(lambda: None) as check, StopSignals() as signals:
+    with run.claim() if world.is_main else nullcontext(lambda: None) as check, StopSignals() as signals:
         if run.status == "done":
             print(f"already done: {run.folder}")
             return run
         print(f"run folder: {run.folder}", flush=True)
         for warning in job.warnings:
             print(f"warning: {warning}", flush=True)
-        if group.chief:
+        if world.is_main:
             sweep_up(run)
         try:
-            with _tracker(job, run) if group.chief else Tracker() as tracker:
-                Training(job, run, tracker, signals, check, group).go()
+            with _tracker(job, run) if world.is_main else Tracker() as tracker:
+                Training(job, run, tracker, signals, check, world).go()
         except KeyboardInterrupt:
             print(f"\nstopped. The same call goes on from the last checkpoint of {run.folder}", flush=True)
             raise
         except RunBusyError:  # the run is another process's now
             raise
         except Exception as error:
-            if group.chief:
+            if world.is_main:
                 record_failure(run, error)
             raise
         signals.check()  # one that came after the last step
@@ -92,12 +94,12 @@ class Training:
     """
 
     def __init__(self, job: Job, run: Run, tracker: Tracker, signals: StopSignals, check: Callable[[], None],
-                 group: Group = ALONE) -> None:
+                 world: World = SINGLE) -> None:
         self.job, self.run, self.config, self.device = job, run, job.config, job.device
-        self.tracker, self.signals, self.check, self.group = tracker, signals, check, group
+        self.tracker, self.signals, self.check, self.world = tracker, signals, check, world
         seed_everything(job.parameters.seed)
         self.model = place(build_model(self.config), self.device, job.precision)
-        self.forward_train = group.forward(self.model, self.device)
+        self.forward_train = world.forward(self.model, self.device)
         self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
         self.train_set: CustomDataset = build_dataset(self.config.data.train)
         self.val_set: Any = build_dataset(self.config.data.val)
@@ -108,8 +110,8 @@ class Training:
         if run.last_checkpoint.exists():
             self._take_up(read_checkpoint(run.last_checkpoint))
         else:
-            self.log = Log(run.folder / "log.jsonl", 0, group.chief)
-        if group.chief:
+            self.log = Log(run.folder / "log.jsonl", 0, world.is_main)
+        if world.is_main:
             check()
             record_start(run, job, self.model, self.step)
         self.saved = time.monotonic()
@@ -129,7 +131,7 @@ class Training:
             "state_dict": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
             "step": self.step, "best": self.best, "best_epoch": self.best_epoch, "seconds": dict(self.seconds),
             "means": (dict(self.means.sums), self.means.count), "figures": self.figures, "log_bytes": self.log.size,
-            "dice": dice_state(self.device),
+            "dice": rng_state(self.device),
         }
 
     def _take_up(self, state: dict[str, Any]) -> None:
@@ -139,8 +141,8 @@ class Training:
             self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
             self.best, self.best_epoch = state["best"], state["best_epoch"]
             self.means, self.figures = Means(*state["means"]), state["figures"]
-            self.log = Log(self.run.folder / "log.jsonl", state["log_bytes"], self.group.chief)
-            set_dice(state["dice"], self.device)
+            self.log = Log(self.run.folder / "log.jsonl", state["log_bytes"], self.world.is_main)
+            set_rng_state(state["dice"], self.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"{self.run.last_checkpoint} is not a checkpoint of this run, or of another version of the workbook "
                            f"({type(error).__name__}: {str(error)[:200]}). Delete {self.run.folder} and train again") from error
@@ -148,7 +150,7 @@ class Training:
 
     def _save(self, state: dict[str, Any]) -> None:
         finite = all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())  # if not, the next loss says so
-        if finite and self.group.chief:
+        if finite and self.world.is_main:
             self.check()
             self.tracker.flush()
             save_checkpoint(self.run.last_checkpoint, state)
@@ -160,7 +162,7 @@ class Training:
         asked, steps = self.job.parameters, self.job.steps_an_epoch
         first, last, started = self.epoch * steps, (self.epoch + 1) * steps, time.monotonic()
         size = self.config.data.samples_per_gpu
-        for batch in batches(self.train_set, size, asked.seed, self.epoch, self.device, self.step - first, self.group):
+        for batch in batches(self.train_set, size, asked.seed, self.epoch, self.device, self.step - first, self.world):
             lr = set_lr(self.optimizer, lr_factor(self.config.lr_config, self.epoch, self.step))
             log_vars = self._train_step(batch, lr)
             self.step += 1
@@ -173,7 +175,7 @@ class Training:
                 if self.step < last:
                     self.tracker.log(self.step, _named("train", self.figures))
             self.seconds["train"] += time.monotonic() - started
-            self.signals.signum = self.group.highest(self.signals.signum)
+            self.signals.signum = self.world.highest(self.signals.signum)
             if self.signals.signum or time.monotonic() - self.saved >= 60 * asked.checkpoint_minutes:
                 self._save(self.state())
                 self.signals.check()
@@ -208,7 +210,7 @@ class Training:
         try:
             with self.signals.at_once():
                 label = f"validating epoch {epoch}"
-                detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label, self.group)
+                detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label, self.world)
                 self._require_finite(losses, f"the val loss is not finite after step {self.step}", self.figures["lr"])
                 found = evaluate(self.job.dataset.val_json, detections)
         except (Stopped, RuntimeError) as error:  # where several train together, one that has left breaks the others' connections
@@ -226,7 +228,7 @@ class Training:
         better = self.best_epoch == 0 or (score is not None and (self.best is None or score > self.best))
         if better:
             self.best, self.best_epoch = score, epoch
-        if better and self.group.chief:
+        if better and self.world.is_main:
             self.check()
             save_checkpoint(self.run.best_checkpoint, {"state_dict": self.model.state_dict(), "epoch": epoch, "step": self.step})
             write_json(self.run.folder / "predictions.json", detections)
@@ -242,7 +244,7 @@ class Training:
         self.log.write(row)
 
     def _finish(self) -> None:
-        if not self.group.chief:
+        if not self.world.is_main:
             return
         self.check()
         record_end(self.run, self.job, epochs=self.epoch, best_epoch=self.best_epoch, steps=self.step, seconds=self.seconds,

@@ -6,26 +6,24 @@ on the augmented train pipeline, from a second pass).
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
-from torch import Tensor
 
 from workbook.data.mmdet_dataset import OrderedCocoDataset
+from workbook.models.hooks import cached_features
 from workbook.progress import progress_bar
-from workbook.training.distributed import ALONE, Group
+from workbook.training.distributed import SINGLE, World
 from workbook.training.loader import as_batch, to_device
 
 
 @torch.no_grad()
 def validate(
     model: BaseDetector, dataset: OrderedCocoDataset, device: torch.device, seed: int = 0, progress: str = "validating",
-    group: Group = ALONE,
+    world: World = SINGLE,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Detections as COCO results (bbox xywh, pixels of the original image) and each loss averaged over the images.
 
@@ -34,11 +32,11 @@ def validate(
     """
     model.eval()
     found: dict[int, tuple[list[dict[str, Any]], dict[str, float]]] = {}
-    shared = range(group.rank, len(dataset), group.size)
+    shared = range(world.rank, len(dataset), world.size)
     bar = progress_bar(len(shared), progress, "image", inside=True)
     for index in shared:
         batch = to_device(as_batch([dataset.with_truth(index)]), device)
-        with cached_features(model, batch["img"]), torch.random.fork_rng(), group.apart():
+        with cached_features(model, batch["img"]), torch.random.fork_rng(), world.without_collectives():
             torch.manual_seed(seed * 1_000_003 + index)
             values = losses(model, batch)
             boxes_by_class = model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0]
@@ -47,7 +45,7 @@ def validate(
     bar.close()
     detections: list[dict[str, Any]] = []
     totals: dict[str, float] = defaultdict(float)
-    for results, values in group.gather(found).values():
+    for results, values in world.gather(found).values():
         detections += results
         for name, value in values.items():
             totals[name] += value
@@ -69,17 +67,6 @@ def losses(model: BaseDetector, batch: dict[str, Any]) -> dict[str, float]:
         for head in heads:
             head.training = False
     return dict(log_vars)
-
-
-@contextlib.contextmanager
-def cached_features(model: BaseDetector, images: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Inside, `model.extract_feat` gives the features of `images` [batch, 3, h, w], computed once, to whoever asks."""
-    features = model.extract_feat(images)
-    model.extract_feat = lambda _: features
-    try:
-        yield features
-    finally:
-        del model.extract_feat  # the method of the class shows again
 
 
 def as_coco(boxes_by_class: list[np.ndarray], image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:

@@ -8,8 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from run_folders import write_run
-
-from workbook.runs.folder import write_json
+from workbook.files import write_json
 from workbook.views.compare import plots, tables
 
 matplotlib.use("Agg")

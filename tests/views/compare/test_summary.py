@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from run_folders import write_run
-
 from workbook.runs.folder import create_run
-from workbook.views.compare import summary as conclusions, tables
+from workbook.views.compare import summary as conclusions
+from workbook.views.compare import tables
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 from small_dataset import annotation, load, save, write_dataset
-
 from workbook import notebooks as notebook
-from workbook.data.catalog import DataError, find_dataset
+from workbook.data.catalog import find_dataset
 from workbook.data.objects import REACH, counts, objects, reach, resized_to
+from workbook.data.reading import DataError
 from workbook.views.dataset import plots as data_plots
 
 ROOT = Path(__file__).resolve().parents[3]

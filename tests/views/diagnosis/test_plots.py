@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from diagnosed import DROPS, detection, kept, lost
 from matplotlib.colors import to_hex
-
-from workbook.runs.folder import RunError
-from workbook.views.diagnosis import pictures as diagnosis_pictures, plots as diagnosis_plots, tables as diagnosis_tables
-from workbook.views.compare.plots import use_theme
+from workbook.errors import RunError
+from workbook.views.diagnosis import pictures as diagnosis_pictures
+from workbook.views.diagnosis import plots as diagnosis_plots
+from workbook.views.diagnosis import tables as diagnosis_tables
+from workbook.views.style import use_theme
 
 matplotlib.use("Agg")
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from diagnosed import kept, lost
-
 from workbook.diagnosis.stages import DENSE, QUERY
 from workbook.views.diagnosis.summary import paragraph
 

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from workbook.diagnosis.families.one_stage import look_dense, look_query
-from workbook.diagnosis.oracle import Pool, Truths
 from workbook.diagnosis.families.seen import Look, to_xyxy
-from workbook.diagnosis.stages import DENSE, QUERY, TWO_STAGE, Stages
 from workbook.diagnosis.families.two_stage import look_two_stage
-from workbook.training.validation import cached_features
+from workbook.diagnosis.oracle import Pool, Truths
+from workbook.diagnosis.stages import DENSE, QUERY, TWO_STAGE, Stages
+from workbook.models.hooks import cached_features
 
 
 def stages_of(model: nn.Module) -> Stages:

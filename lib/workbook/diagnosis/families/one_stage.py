@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from mmdet.core.utils import filter_scores_and_topk
 
+from workbook.diagnosis.families.seen import Look, Survey, first_cut, nms, owners, survey, to_numpy, to_xywh
 from workbook.diagnosis.oracle import NEAR, Pool, Truths, Verdict, first_of_each, overlaps
-from workbook.diagnosis.families.seen import Look, Survey, first_cut, listening, nms, owners, survey, to_numpy, to_xywh
+from workbook.models.hooks import recorded_calls
 
 
 def look_dense(model: Any, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
     """The image in the detector, and what `simple_test` gives. A candidate is a point with an answer in the NMS."""
     head, meta, device = model.bbox_head, batch["img_metas"][0], batch["img"].device
     config = head.test_cfg
-    with listening(head, "_get_bboxes_single") as calls:
+    with recorded_calls(head, "_get_bboxes_single") as calls:
         boxes_by_class = model.simple_test(batch["img"], [meta], rescale=True)[0]
     # of all points; entries are the (point, class, score) that reach the NMS
     boxes, highest, entries, start = [], [], [], 0
@@ -59,7 +60,7 @@ def look_dense(model: Any, features: Any, batch: dict[str, Any], truths: Truths,
 def look_query(model: Any, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
     """The image in the detector, and what `simple_test` gives. A candidate is a query."""
     head, meta = model.bbox_head, batch["img_metas"][0]
-    with listening(head, "_get_bboxes_single") as calls:
+    with recorded_calls(head, "_get_bboxes_single") as calls:
         boxes_by_class = model.simple_test(batch["img"], [meta], rescale=True)[0]
     logits, boxes_cxcywh, shape, scale, *_ = calls[0].arguments
     center, side = boxes_cxcywh.split(2, dim=-1)

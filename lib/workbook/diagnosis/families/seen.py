@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from mmcv.ops import batched_nms
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbook.diagnosis.oracle import NEAR, Pool, Truths, Verdict, overlaps
 
@@ -26,30 +24,6 @@ class Look:
     candidate_rank: np.ndarray  # [truths] its place among the candidates by score, from 1; NaN when cut
     candidate_cut: np.ndarray  # [truths] what cut the last candidate on the truth, "" when one is left
     candidate_place: np.ndarray  # [candidates] the place of each by score, from 1
-
-
-@dataclass(frozen=True)
-class Call:
-    arguments: tuple[Any, ...]
-    result: Any
-
-
-@contextlib.contextmanager
-def listening(module: nn.Module, method: str) -> Iterator[list[Call]]:
-    """Inside, every call of `module.method` is kept with its arguments (the named ones last) and its result."""
-    calls: list[Call] = []
-    own = getattr(module, method)
-
-    def keep(*arguments: Any, **named: Any) -> Any:
-        result = own(*arguments, **named)
-        calls.append(Call((*arguments, *named.values()), result))
-        return result
-
-    setattr(module, method, keep)
-    try:
-        yield calls
-    finally:
-        delattr(module, method)  # the method of the class shows again
 
 
 def nms(pool: Pool, eligible: np.ndarray, config: Any, limit: int, device: torch.device) -> Verdict:

@@ -14,8 +14,9 @@ import torch
 from mmcv.ops import batched_nms
 from torch import nn
 
+from workbook.diagnosis.families.seen import Look, first_cut, nms, owners, survey, to_numpy, to_xywh, to_xyxy
 from workbook.diagnosis.oracle import Pool, Truths, Verdict, overlaps
-from workbook.diagnosis.families.seen import Call, Look, first_cut, listening, nms, owners, survey, to_numpy, to_xywh, to_xyxy
+from workbook.models.hooks import Call, recorded_calls
 
 
 def look_two_stage(model: Any, features: Any, batch: dict[str, Any], truths: Truths, iou: float) -> tuple[Look, Any]:
@@ -23,10 +24,10 @@ def look_two_stage(model: Any, features: Any, batch: dict[str, Any], truths: Tru
     meta, heads = batch["img_metas"][0], model.roi_head.bbox_head
     head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
     config, scale = model.roi_head.test_cfg, np.asarray(meta["scale_factor"], float)
-    with listening(model.rpn_head, "_get_bboxes_single") as rpn, listening(head, "get_bboxes") as answered:
+    with recorded_calls(model.rpn_head, "_get_bboxes_single") as rpn, recorded_calls(head, "get_bboxes") as answered:
         boxes_by_class = model.simple_test(batch["img"], [meta], rescale=True)[0]
     gt_boxes_xyxy = to_xyxy(truths.boxes_xywh) * scale
-    with listening(head, "get_bboxes") as answered_truths:
+    with recorded_calls(head, "get_bboxes") as answered_truths:
         gt_rois = torch.as_tensor(gt_boxes_xyxy, dtype=features[0].dtype, device=features[0].device)
         model.roi_head.simple_test(features, [gt_rois], [meta], rescale=True)
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from workbook.runs.folder import FIRST_RUN, Run, RunError, list_runs, open_run, runs_root, write_text
+from workbook.errors import RunError
+from workbook.files import write_text
+from workbook.runs.folder import FIRST_RUN, Run, list_runs, open_run, runs_root
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
     from pandas.io.formats.style import Styler

@@ -18,10 +18,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullFormatter
 
-from workbook.data.catalog import DataError, Dataset
+from workbook.data.catalog import Dataset
 from workbook.data.images import image_path
-from workbook.data.reading import Annotation, is_crowd, read_coco, sizes_of
-from workbook.views.compare.plots import COLORS, MISSING, NOTHING, OUTSIDE, SIZES
+from workbook.data.reading import Annotation, DataError, is_crowd, read_coco, sizes_of
+from workbook.views.style import COLORS, MISSING, NOTHING, OUTSIDE, SIZES, new_axes, new_grid
 
 # split → (colour, hatch, line style)
 SPLITS = {"train": (COLORS[7], "", "-"), "val": (COLORS[0], "///", "--")}
@@ -34,7 +34,7 @@ BORDERS = (32, 96)  # pixels: COCO's sizes by the side of a square
 def class_counts(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Objects of every class in train and in val, most in train first; `table` is that of `workbook.data.objects.counts`."""
     wide = table.drop(index="all", level="class")["objects"].unstack("split").sort_values("train", ascending=False)
-    ax = ax or _new_axes(8, 1.4 + 0.42 * len(wide))
+    ax = ax or new_axes(8, 1.4 + 0.42 * len(wide))
     rows = np.arange(len(wide))
     for offset, (split, (color, hatch, _)) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
         values = wide[split].to_numpy(dtype=int)
@@ -88,7 +88,7 @@ def small_share(found: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     `found` is that of `workbook.data.objects.objects`. Beside each class stands how many are small, before → after.
     """
     classes = list(found["class"].value_counts().index)
-    ax = ax or _new_axes(8, 1.4 + 0.34 * max(len(classes), 1))
+    ax = ax or new_axes(8, 1.4 + 0.34 * max(len(classes), 1))
     for row, name in enumerate(classes):
         its = found[found["class"] == name]
         before, after = ((its[column] == "small").mean() * 100 for column in ("size", "size_resized"))
@@ -119,7 +119,7 @@ def sample_pictures(dataset: Dataset, *, split: str = "val", count: int = 6, see
     """
     content = read_coco(dataset.train_json if split == "train" else dataset.val_json)
     chosen = random.Random(seed).sample(content["images"], min(count, len(content["images"])))
-    panels = list(axes) if axes is not None else _grid(len(chosen))
+    panels = list(axes) if axes is not None else new_grid(max(len(chosen), 1), 3, (3.7, 3.9))
     names = {category["id"]: category["name"] for category in content["categories"]}
     for ax, image in zip(panels, chosen, strict=False):
         photo = cv2.imread(str(image_path(dataset.images_dir, image["file_name"])), cv2.IMREAD_COLOR)  # as training, so turned too
@@ -167,17 +167,3 @@ def _size_borders(ax: Axes, areas: pd.Series) -> None:
                                ("large", BORDERS[1] * 1.03, "left")):
         ax.text(start, 1.01, f"{size} {sizes.get(size, 0):.0f}%", transform=ax.get_xaxis_transform(), ha=align,
                 fontsize=8.5)
-
-
-def _new_axes(width: float, height: float) -> Axes:
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
-
-
-def _grid(count: int) -> list[Axes]:
-    columns = min(3, max(count, 1))
-    rows = -(-max(count, 1) // columns)
-    panels = list(plt.subplots(rows, columns, figsize=(3.7 * columns, 3.9 * rows), layout="constrained",
-                               squeeze=False)[1].flat)
-    for ax in panels[count:]:
-        ax.remove()
-    return panels[:count]

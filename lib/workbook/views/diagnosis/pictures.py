@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from workbook.data.images import image_path
 from workbook.diagnosis.store import Kept
 from workbook.views.run.pictures import GT_STYLE, PRED_STYLE, draw_boxes, photo
-from workbook.views.compare.plots import MISSING
+from workbook.views.style import MISSING
 
 COLUMNS = 6
 CONTEXT, LEAST_SIDE = 3.0, 64.0  # a crop's side: times the object's longer side, and at least so many pixels

@@ -14,10 +14,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from workbook.diagnosis.false_positives import KINDS
-from workbook.diagnosis.store import Kept
 from workbook.diagnosis.stages import DETECTED, DETECTED_COLOR
+from workbook.diagnosis.store import Kept
 from workbook.diagnosis.waterfall import size_ranges
-from workbook.views.compare.plots import COLORS, MISSING, NOTHING, OUTSIDE, SIZES
+from workbook.views.style import COLORS, MISSING, NOTHING, OUTSIDE, SIZES, new_axes, new_grid
 
 HATCHES = ("///", "...", "xxx", "\\\\\\", "ooo")  # of the stages, in their order
 ORDER = ("small", "medium", "large", "all")
@@ -30,7 +30,7 @@ def waterfall(kept: Kept, *, sizes: Sequence[str] = ORDER, axes: Sequence[Axes] 
 
     Beside each bar stands its figure and interval; grey and in italics where it is undetermined.
     """
-    panels = list(axes) if axes is not None else _grid(len(sizes), 2, (5.9, 2.75))
+    panels = list(axes) if axes is not None else new_grid(len(sizes), 2, (5.9, 2.75))
     for ax, size in zip(panels, sizes, strict=True):
         _waterfall_of(ax, size, kept)
     return panels
@@ -56,7 +56,7 @@ def stages_by_class(kept: Kept, *, size: str = "small", most: int = 20, ax: Axes
 
 def candidate_recall(kept: Kept, *, top: Sequence[int] = TOP, ax: Axes | None = None) -> Axes:
     """The share of objects that one of the best 100, 300, 1000 proposals (points', queries' boxes) of their image fits."""
-    ax = ax or _axes(9, 3)
+    ax = ax or new_axes(9, 3)
     for number, (limit, hatch) in enumerate(zip(top, HATCHES, strict=False)):
         for place, size in enumerate(ORDER):
             ranks = kept.trace.loc[_of_size(kept.trace, size), "first_rank"]
@@ -169,7 +169,7 @@ def _figure(ax: Axes, row: int, value: float, interval: Mapping[str, Any] | None
 
 def _stacked(ax: Axes | None, kept: Kept, groups: pd.Series, names: Sequence[str]) -> Axes:
     """A bar a group, one piece a stage with its count."""
-    ax = ax or _axes(10.5, 1.3 + 0.42 * max(len(names), 1))
+    ax = ax or new_axes(10.5, 1.3 + 0.42 * max(len(names), 1))
     table = pd.crosstab(groups, kept.trace["stage"].reindex(groups.index))
     longest = max(1, *(int(table.loc[name].sum()) for name in names if name in table.index), 1)
     for stage, (color, hatch) in stage_styles(kept).items():
@@ -200,17 +200,3 @@ def _before(kept: Kept, stage: str) -> list[str]:
 
 def _of_size(table: pd.DataFrame, size: str) -> pd.Series:
     return table["size"].notna() if size == "all" else table["size"] == size
-
-
-def _axes(width: float, height: float) -> Axes:
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
-
-
-def _grid(count: int, columns: int, each: tuple[float, float]) -> list[Axes]:
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    panels = list(plt.subplots(rows, columns, figsize=(each[0] * columns, each[1] * rows), layout="constrained",
-                               squeeze=False)[1].flat)
-    for ax in panels[count:]:
-        ax.remove()
-    return panels[:count]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from workbook.diagnosis.store import Kept
 from workbook.diagnosis.stages import LEAST_PRECISION
+from workbook.diagnosis.store import Kept
 from workbook.diagnosis.trace import LIMIT, NEIGHBOUR
 from workbook.evaluation.bootstrap import FEW_HOLD, FEW_IMAGES
 from workbook.views.compare.tables import as_text

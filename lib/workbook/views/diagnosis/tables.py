@@ -11,7 +11,7 @@ from workbook.diagnosis.false_positives import KINDS
 from workbook.diagnosis.intervals import paired
 from workbook.diagnosis.store import Kept
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS, Suspects, find_suspects
-from workbook.runs.folder import RunError
+from workbook.errors import RunError
 
 SUSPECT_COLUMNS = ("file_name", "why", "score", "says", "label", "annotation_id", "bbox")
 

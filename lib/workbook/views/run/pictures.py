@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from workbook.data.images import image_path
+from workbook.files import read_json
 from workbook.runs.config import read_config
-from workbook.runs.folder import Run, read_json
+from workbook.runs.folder import Run
 
 # white on black under a thinner colour: seen on any photo, and told apart by width and dash alone
 GT_STYLE: dict[str, Any] = {"edgecolor": "white", "linewidth": 2.6, "linestyle": "-"}
