@@ -34,11 +34,10 @@ def main(asked: list[str]) -> None:
 
 
 def measure(keys: list[str]) -> None:
-    from workbook.files import write_json, write_text
-    from workbook.training.environment import git_commit, versions
-
     from bench import numbers, training, whole
     from bench.row import Row, machine
+    from workbook.files import write_json, write_text
+    from workbook.training.environment import git_commit, versions
 
     path = HERE / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"rows": {}}

@@ -14,6 +14,7 @@ from typing import Any
 
 import hotcoco
 import numpy as np
+
 from workbook.evaluation.matching import match
 from workbook.evaluation.resampling import average_precision, resample_weights, summarize
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+
 from workbook.evaluation.bootstrap import Interval, Samples, bootstrap
 from workbook.evaluation.matching import match
 

@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from bench.bootstrap_speed import coco_scale
 from workbook.browse.database import connect
 from workbook.browse.samples import read_runs
 from workbook.browse.views import TRUTH, build, table
-from workbook.data.reading import sizes_of
 from workbook.diagnosis.matching import match
 from workbook.diagnosis.stages import DETECTED, TWO_STAGE
+from workbook.evaluation.sizes import sizes_of
 from workbook.files import write_json
 from workbook.runs.folder import Run, runs_root
-
-from bench.bootstrap_speed import coco_scale
 
 IMAGES, TRUTHS, DETECTIONS = 1_000, 7_200, 65_800
 

@@ -10,6 +10,10 @@ import torch
 from mmdet.datasets import build_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from bench.bootstrap_speed import DETECTIONS, IMAGES, TRUTHS, coco_scale, hotcoco_seconds
+from bench.row import Row, Timing, in_turn, ratio_row, timed
+from bench.stock import few_images, job_of
 from workbook.diagnosis.diagnosis import diagnose
 from workbook.evaluation.coco_metrics import evaluate
 from workbook.evaluation.matching import match
@@ -18,10 +22,6 @@ from workbook.models.config import build_model
 from workbook.models.precision import place
 from workbook.training.loader import as_batch, to_device
 from workbook.training.validation import as_coco
-
-from bench.bootstrap_speed import DETECTIONS, IMAGES, TRUTHS, coco_scale, hotcoco_seconds
-from bench.row import Row, Timing, in_turn, ratio_row, timed
-from bench.stock import few_images, job_of
 
 SCALE = f"{IMAGES:,} images, {TRUTHS:,} truths, {DETECTIONS:,} detections"
 

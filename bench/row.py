@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from workbook.models.device import has_bf16
 from workbook.training.environment import hardware
 

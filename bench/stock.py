@@ -17,6 +17,7 @@ from mmdet.apis import single_gpu_test
 from mmdet.datasets import build_dataloader, build_dataset
 from mmdet.models import build_detector
 from mmdet.utils import build_dp
+
 from workbook.data.catalog import data_root, find_dataset
 from workbook.evaluation.coco_metrics import evaluate
 from workbook.files import outputs_root

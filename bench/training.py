@@ -7,12 +7,12 @@ import sys
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from workbook.training.environment import peak_memory_mb
-from workbook.training.loader import batches
 
 from bench.row import Row, Timing, gemm_gflops, in_turn, ratio_row, timed
 from bench.stock import Ours, both, few_images, job_of
 from bench.sweep_overhead import sweep_seconds
+from workbook.training.environment import peak_memory_mb
+from workbook.training.loader import batches
 
 STEPS, ROUNDS = 4, 3  # steps an epoch of the timed sides, and how often both take their turn
 SIZES = (256, 384, 512, 768, 1024)

@@ -8,10 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from workbook.runs.folder import finished_run
-
 from bench.row import Row, Timing, timed
 from bench.stock import few_images
+from workbook.runs.folder import finished_run
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,6 +8,7 @@ import shutil
 import cv2
 import numpy as np
 import PIL.Image
+
 from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save
 
 

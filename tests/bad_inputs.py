@@ -30,12 +30,15 @@ from workbook.browse.app import directions, free_port  # noqa: E402
 from workbook.browse.samples import read_runs  # noqa: E402
 from workbook.data.catalog import find_dataset  # noqa: E402
 from workbook.data.checks import check_dataset, require_sound  # noqa: E402
+from workbook.data.reading import DataError  # noqa: E402
 from workbook.diagnosis.store import diagnosis_of  # noqa: E402
+from workbook.errors import WorkbookError  # noqa: E402
 from workbook.models.backbones import BACKBONES  # noqa: E402
 from workbook.models.weights import Hub, find_weights  # noqa: E402
 from workbook.notebooks import refuse_unknown  # noqa: E402
-from workbook.runs.checkpoints import load_trained, save_checkpoint  # noqa: E402
+from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
 from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
+from workbook.runs.load import load_trained
 from workbook.training.job import prepare  # noqa: E402
 from workbook.training.parameters import check_parameters  # noqa: E402
 from workbook.training.trackers import open_tracker  # noqa: E402
@@ -116,7 +119,7 @@ def _data_case(name: str) -> Case:
         found = [p for p in check_dataset("pets") if (p.level, p.file, p.id) == (level, file, id_) and reason in p.reason]
         assert len(found) == 1
         if level == "error":
-            with pytest.raises(cli.DataError):
+            with pytest.raises(DataError):
                 prepare(check_parameters(PETS))
         else:
             require_sound(find_dataset("pets"))
@@ -443,11 +446,11 @@ CASES = [
 # part, what is wrong, what is said, what happens, file, test, words in that file
 ELSEWHERE = [
     ("Training", "a loss that is not a number", "TrainingError: the loss is not finite at step …: its parts, the last good checkpoint, "
-     "and a lower lr to try", "stops there; the run is marked failed, the last good checkpoint stays", "test_train.py",
+     "and a lower lr to try", "stops there; the run is marked failed, the last good checkpoint stays", "training/test_train.py",
      "test_a_loss_that_is_not_finite_stops_and_says_where", "not finite at step"),
     ("The machine", "a full disk, while a checkpoint or the log is written", "WriteError: cannot write …: No space left on device. "
      "It needs … bytes and … are free", "stops there; the last checkpoint is whole, and the same call goes on when there is room",
-     "test_resume.py", "test_a_full_disk_fails_clearly_and_the_same_call_goes_on", "are free"),
+     "training/test_resume.py", "test_a_full_disk_fails_clearly_and_the_same_call_goes_on", "are free"),
 ]
 
 
@@ -457,7 +460,7 @@ def answer(case: Case, place: Place) -> str:
     before = contents(place.root)
     try:
         said = case.ask(place) or ""
-    except (*cli.PROBLEMS, ValueError) as error:
+    except (WorkbookError, ValueError) as error:
         said = f"{type(error).__name__}: {error}"
     assert contents(place.root) == before, "something was written"
     trained = {place.run.name: "RUN", place.trained.outputs: "outputs", place.trained.data: "data"}

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from mmcv import Config
+
 from workbook.diagnosis.false_positives import KINDS
 from workbook.diagnosis.stages import TWO_STAGE, Stages
 from workbook.diagnosis.store import Kept

@@ -20,6 +20,7 @@ from mmcv import ConfigDict
 from mmdet.core import bbox_overlaps
 from mmdet.models import build_detector
 from torch import Tensor, nn
+
 from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.models.recipes import shipped_config
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from workbook.data.catalog import Dataset
 
 # Lowest and highest side in pixels, well inside COCO's buckets (small < 32², medium < 96², large above).

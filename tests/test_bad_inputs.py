@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import bad_inputs
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from mmdet.datasets import build_dataset
+
+import bad_inputs
 from bad_data import exif, image_bytes
 from bad_inputs import CASES, ELSEWHERE, PAGE, Place, answer, page
-from mmdet.datasets import build_dataset
 from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save, write_dataset
 from trained_run import Trained
 from workbook.data.catalog import find_dataset

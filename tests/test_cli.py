@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from scenes import make_dataset
 
 WORKBOOK = str(Path(sys.executable).with_name("workbook"))

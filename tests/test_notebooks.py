@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 import papermill
 import pytest
+
 from scenes import make_dataset
 from small_run import NARROW
 from workbook.notebooks import NOTEBOOKS, write_html

@@ -16,11 +16,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
-from bad_inputs import Harmful
 from IPython.core.displayhook import CapturingDisplayHook
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from mmcv import Config
+
+from bad_inputs import Harmful
 from small_dataset import load, save, write_dataset
 from trained_run import ASKED, CLASSES, DATASET, KEY, Trained
 from workbook.browse.app import ADDRESS

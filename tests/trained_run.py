@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from scenes import make_dataset
 from small_run import SMALL
 from workbook.runs.folder import Run

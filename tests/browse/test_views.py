@@ -18,6 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 from pymongo import MongoClient
+
 from scenes import make_dataset
 from workbook import cli
 from workbook.browse import database as fiftyone_database

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+
 from small_dataset import annotation, load, picture, save, write_dataset
 from workbook.data import catalog
 from workbook.data.catalog import data_root, find_dataset, summary

@@ -8,6 +8,7 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
+
 from bad_data import BAD, change, exif, image_bytes, put, table
 from small_dataset import HEIGHT, WIDTH, annotation, coco, load, picture, save, write_dataset
 from workbook.data.catalog import find_dataset

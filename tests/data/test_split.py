@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 
 import pytest
+
 from small_dataset import annotation, load, picture, save, write_dataset
 from workbook.data.catalog import find_dataset
 from workbook.data.checks import check_dataset

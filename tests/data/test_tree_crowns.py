@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+
 from workbook.data import tree_crowns
 from workbook.data.catalog import find_dataset, summary
 from workbook.data.checks import check_dataset

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from mmcv.parallel import collate
-from planted import Answer, Box, Scene, scripted_rcnn, small_detector, write_scenes
 from torchvision.ops import box_iou
+
+from planted import Answer, Box, Scene, scripted_rcnn, small_detector, write_scenes
 from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.diagnosis.assignable import COLUMNS, ceiling, reach
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from mmcv.parallel import collate
-from planted import Answer, Scene, scripted_rcnn, small_detector, write_scenes
 from torch import nn
+
+from planted import Answer, Scene, scripted_rcnn, small_detector, write_scenes
 from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.diagnosis.diagnosis import counted_truth, diagnose, truths_of
 from workbook.diagnosis.families.inside import look, stages_of

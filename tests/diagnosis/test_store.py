@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from mmcv import Config
+
 from planted import Answer, Scene, scripted_rcnn, write_scenes
 from workbook.diagnosis import store as kept
 from workbook.diagnosis.diagnosis import counted_truth, diagnose

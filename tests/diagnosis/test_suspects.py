@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mmcv import Config
+
 from planted import CLASSES, Answer, Scene, scripted_rcnn, write_scenes
 from workbook.browse.samples import Browsed, prediction_labels, truth_labels
 from workbook.diagnosis.diagnosis import counted_truth, diagnose

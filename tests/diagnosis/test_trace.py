@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from planted import Answer, Box, Scene, scripted_detr, scripted_rcnn, scripted_vfnet, write_scenes
 from workbook.diagnosis.diagnosis import diagnose
 from workbook.diagnosis.trace import COLUMNS

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from mmcv import Config
 from mmdet.models import build_detector
+
 from planted import (
     CLASSES,
     Answer,

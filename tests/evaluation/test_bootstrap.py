@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools.cocoeval import COCOeval
+
 from coco_cases import (
     CASES,
     EXACT,
@@ -23,7 +25,6 @@ from coco_cases import (
     random_scene,
     truth_box,
 )
-from pycocotools.cocoeval import COCOeval
 from workbook.evaluation.bootstrap import Figure, bootstrap, intervals, paired_difference, step_intervals
 from workbook.evaluation.coco_metrics import coco_metrics, evaluate
 from workbook.evaluation.matching import match

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from coco_cases import CASES, EXACT, KEYS, TWO, coco, detection, pycocotools_eval, pycocotools_metrics, random_scene, truth_box
 from workbook.evaluation.coco_metrics import coco_metrics, evaluate
 

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from mmdet.models import build_backbone
+
 from workbook.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, find_backbone
 from workbook.models.config import copy_backbone
 from workbook.models.recipes import shipped_config

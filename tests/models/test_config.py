@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+
 from scenes import make_dataset
 from workbook.models.backbones import BACKBONES, find_backbone
 from workbook.models.config import build_config, build_model, load_detector, nested_dicts

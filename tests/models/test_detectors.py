@@ -1,6 +1,7 @@
 """The table of detectors: each inherits a shipped config, and a budget too short for it is said."""
 
 import pytest
+
 from workbook.models.detectors import DETECTORS, find_detector, step_budget_warning
 from workbook.models.recipes import shipped_config
 

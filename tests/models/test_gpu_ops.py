@@ -6,6 +6,7 @@ import torch
 from mmcv.ops import batched_nms, get_compiling_cuda_version
 from mmcv.utils.ext_loader import load_ext
 from mmdet.models.losses import FocalLoss, focal_loss
+
 from workbook.models import gpu_ops
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from mmcv.cnn import ConvWS2d
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
-from scenes import make_dataset
 from torch import nn
+
+from scenes import make_dataset
 from workbook.errors import ParameterError
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model
@@ -33,7 +34,7 @@ def model_of(dataset, detector, backbone="resnet18"):
     setting = Setting(find_detector(detector), find_backbone(backbone), batch_size=1, epochs=1, iterations=1)
     torch.manual_seed(0)
     return build_model(build_config(
-        dataset=dataset, detector=setting.detector, backbone=setting.backbone, plan=find_recipe("seed").plan(setting),
+        dataset=dataset, detector=setting.detector, backbone=setting.backbone, schedule=find_recipe("seed").schedule(setting),
         image_size=(128, 128), batch_size=1, epochs=1, seed=0, weights=None,
         overrides={"model.roi_head.bbox_head.fc_out_channels": 64} if detector == "faster_rcnn" else {},  # emulated, bf16 takes long
     ))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmcv.runner import build_optimizer
 from torch import nn
+
 from workbook.models.backbones import BACKBONES, find_backbone
 from workbook.models.detectors import DETECTORS, find_detector
 from workbook.models.recipes import RECIPES, Setting, find_recipe, shipped_config

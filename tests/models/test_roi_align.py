@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torchvision.ops import roi_align
+
 from workbook.models.roi_align import SparseRoIExtractor, sparse_roi_align
 
 SHAPES = [(2, 5, 40, 24), (2, 5, 20, 12), (2, 5, 10, 6), (2, 5, 5, 3)]  # maps of a batch of two images, 160 x 96 pixels

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+
 from workbook.models.backbones import BACKBONES
 from workbook.models.timm_backbone import TimmBackbone, timm_state
 from workbook.models.weights import WeightsError, read_state

@@ -9,6 +9,7 @@ import time
 import pytest
 import timm
 import torch
+
 from workbook.models import weights
 from workbook.models.backbones import BACKBONES
 from workbook.models.weights import Hub, Package, Url, WeightsError, count_numbers, find_weights, read_state

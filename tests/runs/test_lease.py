@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+
 from workbook.errors import RunError
 from workbook.runs import lease as claims
 from workbook.runs.folder import Run, RunBusyError

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 from rich.console import Console
+
 from run_folders import write_run
 from scenes import make_dataset
 from small_run import NARROW

@@ -14,6 +14,8 @@ from mmdet.apis import single_gpu_test
 from mmdet.datasets import build_dataloader, build_dataset
 from mmdet.models import build_detector
 from mmdet.utils import build_dp
+
+from bench.stock import stock_config
 from scenes import make_dataset
 from small_run import SMALL
 from workbook.evaluation.coco_metrics import evaluate
@@ -28,8 +30,6 @@ from workbook.training.parameters import check_parameters
 from workbook.training.schedule import lr_factor, set_lr
 from workbook.training.train import train
 from workbook.training.validation import as_coco
-
-from bench.stock import stock_config
 
 STEPS = 20
 
@@ -64,7 +64,7 @@ def test_the_losses_of_20_steps_are_stock_mmdets(job: Any) -> None:
     assert type(stock.roi_head.bbox_roi_extractor).__name__ == "SingleRoIExtractor"
     train_set = build_dataset(job.config.data.train)
     shown = [batch for epoch in range(STEPS // 4) for batch in batches(train_set, 2, 0, epoch, job.device)]
-    plan = find_recipe("seed").plan(Setting(find_detector("faster_rcnn"), find_backbone("resnet18"), 2, 5, STEPS))
+    plan = find_recipe("seed").schedule(Setting(find_detector("faster_rcnn"), find_backbone("resnet18"), 2, 5, STEPS))
     optimizer, told = build_optimizer(stock, plan["optimizer"]), []
     for step in range(STEPS):
         weights, values = copy.deepcopy(stock.state_dict()), []

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.datasets import build_dataset
+
 from scenes import make_dataset
 from small_run import SMALL
 from workbook.errors import ParameterError
-from workbook.runs.checkpoints import load_trained, read_checkpoint
+from workbook.runs.checkpoints import read_checkpoint
 from workbook.runs.folder import read_log
+from workbook.runs.load import load_trained
 from workbook.training.distributed import World
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters
@@ -66,9 +68,9 @@ def test_the_figures_of_shared_validation_are_those_of_its_checkpoint(runs):
 def test_every_image_of_a_batch_is_one_devices():
     for size in (1, 2, 3, 4):
         for count in (size, 7, 8):
-            shares = [World(rank, size).share(list(range(count))) for rank in range(size)]
+            shares = [World(rank, size).shard(list(range(count))) for rank in range(size)]
             assert sorted(sum(shares, [])) == list(range(count))
-    assert [World(rank, 3).share([5, 6]) for rank in range(3)] == [[5], [6], [5]]
+    assert [World(rank, 3).shard([5, 6]) for rank in range(3)] == [[5], [6], [5]]
 
 
 @pytest.mark.parametrize(("asked", "said"), [

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from forking import Trainer
 from scenes import make_dataset
 from small_run import NARROW

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from workbook.runs.checkpoints import read_checkpoint, save_checkpoint
 from workbook.training.rng import rng_state, seed_everything, set_rng_state
 

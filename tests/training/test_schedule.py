@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmcv.runner import EpochBasedRunner, Hook
 from torch import nn
+
 from workbook.models.backbones import find_backbone
 from workbook.models.detectors import find_detector
 from workbook.models.recipes import RECIPES, Setting
@@ -77,7 +78,7 @@ def assert_same_but_for_the_last_digit(ours, mmcvs):
 def test_seed_is_the_original_schedule_to_the_digit(tmp_path, length):
     # 500: warm-up over before the first milestone; 97: it ends inside epoch 6; 18: it outlasts the training
     setting = Setting(find_detector("faster_rcnn"), find_backbone("resnet50"), batch_size=2, epochs=12, iterations=12 * length)
-    plan = RECIPES["seed"].plan(setting)
+    plan = RECIPES["seed"].schedule(setting)
     assert plan["lr_config"] == SEED
     assert plan["optimizer"] == {"type": "SGD", "lr": 0.002, "momentum": 0.9, "weight_decay": 0.0001}
     ours, mmcvs = our_rates(plan["lr_config"], 12, length), mmcv_rates(tmp_path, plan["lr_config"], 12, length)
@@ -109,7 +110,7 @@ def test_every_recipe_gives_an_allowed_schedule():
     for recipe in RECIPES.values():
         for backbone in ("resnet50", "swin_t"):
             setting = Setting(find_detector("faster_rcnn"), find_backbone(backbone), batch_size=2, epochs=3, iterations=54)
-            check_schedule(recipe.plan(setting)["lr_config"])
+            check_schedule(recipe.schedule(setting)["lr_config"])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from wandb_file import read_config, read_history
 from workbook.training.trackers import TRACKERS, TrackerError, open_tracker
 

@@ -15,6 +15,7 @@ import torch
 from mmdet.datasets import build_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
 from scenes import make_dataset
 from small_run import NARROW, SMALL
 from wandb_file import read_history
@@ -23,8 +24,9 @@ from workbook.errors import ParameterError
 from workbook.files import outputs_root, read_json
 from workbook.models.backbones import BACKBONES
 from workbook.models.weights import WeightsError
-from workbook.runs.checkpoints import load_trained, read_checkpoint
+from workbook.runs.checkpoints import read_checkpoint
 from workbook.runs.folder import FIRST_RUN, RunBusyError, read_log
+from workbook.runs.load import load_trained
 from workbook.training.environment import peak_memory_mb
 from workbook.training.job import prepare
 from workbook.training.loader import epoch_order

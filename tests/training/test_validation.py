@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from mmdet.datasets import build_dataset
-from scenes import make_dataset
 from torch import nn
+
+from scenes import make_dataset
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model
 from workbook.models.detectors import find_detector
@@ -49,7 +50,7 @@ def detectors(dataset):
         if key not in made:
             setting = Setting(find_detector(key), find_backbone(backbone), batch_size=1, epochs=1, iterations=1)
             config = build_config(
-                dataset=dataset, detector=setting.detector, backbone=setting.backbone, plan=find_recipe("seed").plan(setting),
+                dataset=dataset, detector=setting.detector, backbone=setting.backbone, schedule=find_recipe("seed").schedule(setting),
                 image_size=(96, 96), batch_size=1, epochs=1, seed=0, weights=None, overrides=OVERRIDES[key],
             )
             torch.manual_seed(0)

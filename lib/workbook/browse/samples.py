@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbook.data.reading import DataError, is_crowd, read_coco, sizes_of
+from workbook.data.reading import DataError, is_crowd, read_coco
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS, Suspects, find_suspects
 from workbook.errors import RunError
+from workbook.evaluation.sizes import sizes_of
 from workbook.files import read_json
 from workbook.runs.folder import Run, list_runs, open_run
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from workbook.data.catalog import Dataset
-from workbook.data.reading import is_crowd, read_coco, sizes_of
+from workbook.data.reading import is_crowd, read_coco
+from workbook.evaluation.sizes import sizes_of
 
 SMALLEST_ANCHOR = 32**2  # pixels²
 REACH = ("left out: a side under 1 px before the resize", "under .3: never a positive",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from workbook.errors import WorkbookError
+from workbook.evaluation.sizes import sizes_of
 
 TABLES = ("images", "annotations", "categories")
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may write one half of a pair, which cannot be printed or stored
@@ -100,15 +101,6 @@ def content_hash(coco: Coco) -> str:
 def is_crowd(annotation: Annotation) -> bool:
     """Crowds are regions to excuse, not objects to find; a missing `iscrowd` means an object."""
     return bool(annotation.get("iscrowd", 0))
-
-
-def sizes_of(area: float) -> tuple[str, ...]:
-    """COCO's size of an object of `area` pixels²: small to 32², medium 32² to 96², large from 96².
-
-    A border belongs to both, as `lib/workbook/evaluation/coco_metrics.py` counts it.
-    """
-    ranges = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}
-    return tuple(size for size, (low, high) in ranges.items() if low <= area <= high)
 
 
 def size_counts(annotations: list[Annotation]) -> Counter[str]:

@@ -19,7 +19,8 @@ from typing import Any
 from workbook.data.catalog import dataset_folder
 from workbook.data.checks import check_dataset, stop_at_errors
 from workbook.data.images import image_files
-from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco, sizes_of
+from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco
+from workbook.evaluation.sizes import sizes_of
 from workbook.files import write_json
 
 Label = tuple[int, str]  # category id, size

@@ -34,8 +34,8 @@ from workbook.diagnosis.waterfall import (
 )
 from workbook.files import write_json
 from workbook.progress import progress_bar
-from workbook.runs.checkpoints import load_trained
 from workbook.runs.folder import Run
+from workbook.runs.load import load_trained
 from workbook.training.loader import as_batch, to_device
 
 

@@ -20,9 +20,11 @@ from typing import Any
 import hotcoco
 import numpy as np
 
+from workbook.evaluation.sizes import SIZES
+
 MAX_DETECTIONS = 100  # of a class in an image, the highest scores first, as COCO's AP is defined
-# The place of each area range in the tables: hotcoco and pycocotools both list all, small, medium, large.
-SIZES = {"small": 1, "medium": 2, "large": 3}
+# The index of each area range in the tables: hotcoco and pycocotools both list all, small, medium, large.
+INDEX_OF = {size: number for number, size in enumerate(SIZES, start=1)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def evaluate(truth: dict[str, Any] | Path, detections: Sequence[dict[str, Any]])
             "bbox_mAP": _mean(precision[..., 0]),
             "bbox_mAP_50": _mean(precision[0, ..., 0]),
             "bbox_mAP_75": _mean(precision[5, ..., 0]),
-            **{f"bbox_mAP_{size[0]}": _mean(precision[..., place]) for size, place in SIZES.items()},
+            **{f"bbox_mAP_{size[0]}": _mean(precision[..., place]) for size, place in INDEX_OF.items()},
         },
         per_class={
             name: {
@@ -73,7 +75,7 @@ def evaluate(truth: dict[str, Any] | Path, detections: Sequence[dict[str, Any]])
         counts={
             "images": len(boxes_truth["images"]),
             "truths": len(truths),
-            **{size: _count(truths, engine.params.area_rng[place]) for size, place in SIZES.items()},
+            **{size: _count(truths, engine.params.area_rng[place]) for size, place in INDEX_OF.items()},
             "detections": len(detections),
         },
     )

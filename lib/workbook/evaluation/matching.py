@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from workbook.evaluation.boxes import iou_pairs
 from workbook.evaluation.coco_metrics import MAX_DETECTIONS, only_boxes, require_known
+from workbook.evaluation.sizes import ALL, AREA_RANGES, SIZES
 
 IOUS = np.linspace(0.5, 0.95, 10)
-RANGE_ALL = (0.0, 1e10)
-# Name → lowest and highest area in pixels², both inside, as COCO has them.
-COCO_SIZES = {"s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+# the letter that ends the name of a figure → lowest and highest area in pixels², both inside
+COCO_SIZES = {size[0]: AREA_RANGES[size] for size in SIZES}
 PAIRS_AT_ONCE = 2_000_000  # truth-detection pairs whose IoU is computed in one piece: about 200 MB
 
 
@@ -117,7 +118,7 @@ def _checked(area_ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[
     if wrong or "all" in area_ranges:
         what = f"not a range: {', '.join(wrong)}" if wrong else "'all' is always there"
         raise ValueError(f"area ranges are name → (lowest, highest) in pixels², other than 'all', but {what}")
-    return {"all": RANGE_ALL, **{name: (float(low), float(high)) for name, (low, high) in area_ranges.items()}}
+    return {ALL: AREA_RANGES[ALL], **{name: (float(low), float(high)) for name, (low, high) in area_ranges.items()}}
 
 
 def _columns(
@@ -189,18 +190,8 @@ def _near(found: _Boxes, gt: _Boxes, crowd: np.ndarray) -> tuple[np.ndarray, np.
         detection = np.repeat(piece, each[piece])
         nth = np.arange(len(detection)) - np.repeat(total[piece] - total[piece[:1]], each[piece])
         truth = by_group[first[detection] + nth]
-        iou = _iou(found.xywh[detection], gt.xywh[truth], crowd[truth])
+        iou = iou_pairs(found.xywh[detection], gt.xywh[truth], crowd[truth])
         near = iou >= IOUS[0]
         pieces.append((detection[near], truth[near], iou[near]))
     detections, truths, ious = zip(*pieces, strict=True)
     return np.concatenate(detections), np.concatenate(truths), np.concatenate(ious)
-
-
-def _iou(boxes_xywh: np.ndarray, gt_boxes_xywh: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """IoU of each pair, in pycocotools' order of operations; of a crowd, the share of the detection inside it."""
-    upper = np.minimum(boxes_xywh[:, :2] + boxes_xywh[:, 2:], gt_boxes_xywh[:, :2] + gt_boxes_xywh[:, 2:])
-    sides = upper - np.maximum(boxes_xywh[:, :2], gt_boxes_xywh[:, :2])
-    common = sides[:, 0] * sides[:, 1]
-    own, other = boxes_xywh[:, 2] * boxes_xywh[:, 3], gt_boxes_xywh[:, 2] * gt_boxes_xywh[:, 3]
-    union = np.where(crowd, own, own + other - common)
-    return np.divide(common, union, out=np.zeros_like(common), where=(sides > 0).all(axis=1))

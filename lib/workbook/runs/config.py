@@ -16,7 +16,6 @@ from mmcv import Config
 from workbook.errors import RunError
 from workbook.files import write_text
 
-
 # The package was called `lib` until 2026-11: runs from before name their modules so.
 FORMER = {f"lib.{name}": f"workbook.{name}" for name in ("data.mmdet_dataset", "models.roi_align", "models.timm_backbone")}
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
+
 from run_folders import write_run
 from workbook.files import write_json
+from workbook.views import style
 from workbook.views.compare import plots, tables
+from workbook.views.run import plots as run_plots
 
 matplotlib.use("Agg")
 
@@ -64,7 +67,7 @@ def test_map_by_size_draws_a_true_zero(tmp_path):
 
 
 def test_map_by_size_of_twelve_runs_lets_no_words_touch(tmp_path):
-    plots.use_theme()
+    style.use_theme()
     ax = plots.map_by_size(tables.comparison(twelve(tmp_path)))
     ax.figure.draw_without_rendering()
     assert overlaps([text.get_window_extent() for text in (*ax.texts, *ax.get_yticklabels())]) == 0
@@ -79,7 +82,7 @@ def test_a_count_that_differs_between_runs_is_a_span(tmp_path):
 def test_curves_draw_a_line_a_run_with_the_logged_figures(tmp_path):
     runs = [write_run(tmp_path, backbone=name, maps=maps, hour=hour) for hour, (name, maps) in enumerate(
         (("resnet18", (0.1, 0.3, 0.2)), ("swin_t", (0.2, 0.25, 0.4))))]
-    left, right = plots.curves(runs[::-1])
+    left, right = run_plots.curves(runs[::-1])
     assert [line.get_ydata().tolist() for line in left.lines] == [[0.1, 0.3, 0.2], [0.2, 0.25, 0.4]]
     assert [line.get_xdata().tolist() for line in left.lines] == [[1, 2, 3]] * 2
     log = runs[0].log()
@@ -91,7 +94,7 @@ def test_curves_draw_a_line_a_run_with_the_logged_figures(tmp_path):
 
 def test_curves_of_one_run_show_train_too_and_a_resumed_run_goes_forward(tmp_path):
     run = write_run(tmp_path, maps=(0.1, 0.2, 0.3), broken_off_after=1)
-    left, right = plots.curves([run])
+    left, right = run_plots.curves([run])
     assert len(left.lines) == 2 and len(left.lines[0].get_xdata()) == 0  # no mAP is logged while training
     train, val = right.lines
     assert np.all(np.diff(train.get_xdata()) > 0) and train.get_xdata()[-1] < val.get_xdata()[-1] == 3
@@ -99,7 +102,7 @@ def test_curves_of_one_run_show_train_too_and_a_resumed_run_goes_forward(tmp_pat
 
 
 def test_curves_of_twelve_runs_can_be_told_apart(tmp_path):
-    left, right = plots.curves(twelve(tmp_path))
+    left, right = run_plots.curves(twelve(tmp_path))
     assert len({line.get_marker() for line in left.lines}) == 12
     assert len({to_hex(line.get_color()) for line in left.lines}) == 12
     assert len(right.get_legend().get_texts()) == 12
@@ -108,36 +111,36 @@ def test_curves_of_twelve_runs_can_be_told_apart(tmp_path):
 def test_curves_keep_a_run_without_figures_in_the_legend(tmp_path):
     runs = [write_run(tmp_path), write_run(tmp_path, backbone="swin_t", maps=(), status="failed", hour=1)]
     assert "2 swin_t (failed): no figures" in [
-        text.get_text() for text in plots.curves(runs)[-1].get_legend().get_texts()]
-    assert "no figures" in words(plots.curves(runs[1:])[0])
+        text.get_text() for text in run_plots.curves(runs)[-1].get_legend().get_texts()]
+    assert "no figures" in words(run_plots.curves(runs[1:])[0])
 
 
 def test_curves_say_no_objects_where_val_has_none_of_a_size(tmp_path):
-    ax, = plots.curves([write_run(tmp_path, no_small=True)], keys=["bbox_mAP_s"])
+    ax, = run_plots.curves([write_run(tmp_path, no_small=True)], keys=["bbox_mAP_s"])
     assert words(ax) == ["no objects"]
 
 
 def test_curves_name_an_unknown_key_and_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="no run has logged mAP: its log has (.*)bbox_mAP, "):
-        plots.curves([write_run(tmp_path)], keys=["mAP"])
+        run_plots.curves([write_run(tmp_path)], keys=["mAP"])
 
 
 def test_losses_of_different_detectors_are_marked_as_not_comparable(tmp_path):
     runs = [write_run(tmp_path), write_run(tmp_path, detector="vfnet", hour=1)]
-    assert "do not compare" in plots.curves(runs)[1].get_ylabel()
-    assert "do not compare" not in plots.curves(runs[:1])[1].get_ylabel()
+    assert "do not compare" in run_plots.curves(runs)[1].get_ylabel()
+    assert "do not compare" not in run_plots.curves(runs[:1])[1].get_ylabel()
 
 
 def test_learning_rate_is_the_logged_one(tmp_path):
-    plots.use_theme()
+    style.use_theme()
     run = write_run(tmp_path, maps=[0.1] * 12)
-    ax = plots.learning_rate(run)
+    ax = run_plots.learning_rate(run)
     ax.figure.draw_without_rendering()
     ticks = [text.get_text() for minor in (False, True) for text in ax.get_yticklabels(minor=minor)]
     assert "1e\N{MINUS SIGN}05" in ticks and not any("$" in tick for tick in ticks)
     train = run.log().query("mode == 'train'")
     assert ax.lines[0].get_ydata().tolist() == train["lr"].tolist() and ax.get_yscale() == "log"
-    assert not plots.learning_rate(write_run(tmp_path, maps=(), status="failed")).lines
+    assert not run_plots.learning_rate(write_run(tmp_path, maps=(), status="failed")).lines
 
 
 def test_map_against_parameters_names_each_point(tmp_path):
@@ -158,7 +161,7 @@ def test_map_against_parameters_names_each_point(tmp_path):
 
 
 def test_map_against_parameters_of_twelve_near_points_lets_no_names_overlap(tmp_path):
-    plots.use_theme()
+    style.use_theme()
     ax = plots.map_against_parameters(tables.comparison(twelve(tmp_path)))
     ax.figure.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in ax.texts]
@@ -177,7 +180,7 @@ def test_per_class_draws_most_objects_first_and_no_bar_without_objects(tmp_path)
         "rare": {"bbox_mAP": 0.1, "bbox_mAP_50": 0.3, "truths": 2},
         "none": {"bbox_mAP": None, "bbox_mAP_50": None, "truths": 0},
         "common": {"bbox_mAP": 0.5, "bbox_mAP_50": 0.8, "truths": 40}}})
-    ax = plots.per_class(run)
+    ax = run_plots.per_class(run)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["common (n = 40)", "rare (n = 2)", "none (n = 0)"]
     assert [bar.get_width() for bar in ax.patches] == [0.5, 0.1]
     assert ax.lines[0].get_xdata().tolist() == [0.8, 0.3]
@@ -190,7 +193,7 @@ def test_a_given_ax_is_drawn_on_and_returned(tmp_path):
     figure, axes = matplotlib.pyplot.subplots(6)
     assert plots.map_by_size(table, ax=axes[0]) is axes[0]
     assert plots.map_against_parameters(table, ax=axes[1]) is axes[1]
-    assert plots.per_class(run, ax=axes[2]) is axes[2]
-    assert plots.learning_rate(run, ax=axes[3]) is axes[3]
-    assert plots.curves([run], axes=axes[4:]) == list(axes[4:])
+    assert run_plots.per_class(run, ax=axes[2]) is axes[2]
+    assert run_plots.learning_rate(run, ax=axes[3]) is axes[3]
+    assert run_plots.curves([run], axes=axes[4:]) == list(axes[4:])
     assert matplotlib.pyplot.get_fignums() == [figure.number]

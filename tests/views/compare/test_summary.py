@@ -4,6 +4,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+
 from run_folders import write_run
 from workbook.runs.folder import create_run
 from workbook.views.compare import summary as conclusions

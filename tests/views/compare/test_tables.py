@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from run_folders import write_run
 from workbook.errors import RunError
 from workbook.runs.folder import Run, create_run

@@ -10,6 +10,7 @@ import mmcv
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
+
 from small_dataset import annotation, load, save, write_dataset
 from workbook import notebooks as notebook
 from workbook.data.catalog import find_dataset

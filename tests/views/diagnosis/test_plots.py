@@ -5,8 +5,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from diagnosed import DROPS, detection, kept, lost
 from matplotlib.colors import to_hex
+
+from diagnosed import DROPS, detection, kept, lost
 from workbook.errors import RunError
 from workbook.views.diagnosis import pictures as diagnosis_pictures
 from workbook.views.diagnosis import plots as diagnosis_plots

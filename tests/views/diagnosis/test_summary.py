@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from diagnosed import kept, lost
 from workbook.diagnosis.stages import DENSE, QUERY
 from workbook.views.diagnosis.summary import paragraph

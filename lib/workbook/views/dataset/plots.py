@@ -20,7 +20,8 @@ from matplotlib.ticker import FixedLocator, NullFormatter
 
 from workbook.data.catalog import Dataset
 from workbook.data.images import image_path
-from workbook.data.reading import Annotation, DataError, is_crowd, read_coco, sizes_of
+from workbook.data.reading import Annotation, DataError, is_crowd, read_coco
+from workbook.evaluation.sizes import sizes_of
 from workbook.views.style import COLORS, MISSING, NOTHING, OUTSIDE, SIZES, new_axes, new_grid
 
 # split → (colour, hatch, line style)

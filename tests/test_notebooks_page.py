@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from workbook.errors import RunError
 from workbook.notebooks import execute_notebook
 
