@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from run_folders import write_run
 from scenes import make_dataset
+from workbook.training.parameters import Parameters
 
 WORKBOOK = str(Path(sys.executable).with_name("workbook"))
 
@@ -44,6 +46,27 @@ def test_list_and_compare_without_runs_say_how_to_make_one() -> None:
     for command in ("list", "compare"):
         done = workbook(command)
         assert done.returncode == 2 and "no runs in" in done.stderr and "workbook run --backbone" in done.stderr
+
+
+def test_list_and_compare_name_a_broken_run_and_show_the_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = write_run(root / "outputs")
+    broken = write_run(root / "outputs", parameters={"seed": 1})
+    (broken.folder / "run.json").write_text("{")
+    for command in ("list", "compare"):
+        done = workbook(command)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.strip().count("\n") == 0 and "1 run folder(s) cannot be read" in done.stderr and broken.name in done.stderr
+    assert good.name in workbook("list").stdout and broken.name not in workbook("list").stdout
+
+
+def test_every_parameter_is_an_option_with_its_default_and_its_words() -> None:
+    shown = " ".join(workbook("run", "--help").stdout.replace("│", " ").split())
+    swept = " ".join(workbook("sweep", "--help").stdout.replace("│", " ").split())
+    for name, field in Parameters.model_fields.items():
+        option = f"--{name.replace('_', '-')} "
+        assert option in shown and option in swept, name
+        assert str(field.description)[:30] in shown and str(field.description)[:30] in swept
+    assert "[default: 1024]" in shown and "[default: tree_crowns]" in shown and "[default: 12]" in shown
 
 
 def test_check_ends_with_1_when_there_are_errors(root: Path) -> None:

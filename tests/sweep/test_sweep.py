@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import io
 import json
@@ -30,7 +31,7 @@ from workbook.data.catalog import find_dataset
 from workbook.errors import ParameterError, RunError
 from workbook.files import outputs_root
 from workbook.runs.folder import Run, RunBusyError, create_run, list_runs, read_log
-from workbook.sweep.command import run_sweep, split
+from workbook.sweep.command import run_sweep, split, sum_up
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
@@ -139,6 +140,42 @@ def test_what_cannot_start_is_all_named_before_anything_starts() -> None:
     assert "load_from=/nowhere.pth: no such file" in str(caught.value) and not outputs_root().exists()
 
 
+def test_an_error_of_the_code_keeps_its_traceback(capfd: pytest.CaptureFixture) -> None:
+    plan = make_plan([TINY])
+    broken = Parameters.model_construct(**{**dict(plan[0].parameters), "batch_size": None})  # as no user can ask for
+    with pytest.raises(SweepError, match="the check of the runs broke off"):
+        LocalExecutor(1).check([broken])
+    shown = capfd.readouterr().err
+    assert "Traceback (most recent call last)" in shown and "TypeError" in shown and "training/job.py" in shown
+
+
+def test_what_a_run_stands_for_is_found_where_it_trains(tmp_path: Path) -> None:
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"one")
+    asked = [{**TINY, "pretrained": [str(weights), "none", "/nowhere.pth"], "seed": [0, 1]}]
+    plan = make_plan(asked, LocalExecutor(1).resolve)
+    assert [entry.run.name for entry in plan] == [entry.run.name for entry in make_plan(asked)]
+    digest = hashlib.sha256(b"one").hexdigest()
+    assert [entry.resolved.get("pretrained") for entry in plan] == [digest, digest, "none", "none", None, None]
+    weights.write_bytes(b"two")
+    changed = {entry.run.name for entry in make_plan(asked)} - {entry.run.name for entry in plan}
+    assert len(changed) == 2, "another file is another run"
+
+
+def test_a_broken_run_folder_is_named_and_stops_no_sweep(capfd: pytest.CaptureFixture) -> None:
+    done = write_run(outputs_root())
+    write_run(outputs_root(), record={"hardware": None, "seconds": None}, parameters={"seed": 7})  # lacks what an estimate needs
+    broken = write_run(outputs_root(), parameters={"seed": 8})
+    (broken.folder / "run.json").write_text("{")
+    assert run_sweep(None, words(), None, "local", "", True) == 0
+    shown = capfd.readouterr().out
+    assert "1 run folder(s) cannot be read and are left out" in shown and str(broken.folder) in shown
+    sum_up(make_plan([TINY]), Console(width=400))
+    shown = capfd.readouterr().out
+    assert shown.count("cannot be read") == 1 and str(broken.folder) in shown
+    assert done.name in {row["run"] for row in _comparison()} and broken.name not in {row["run"] for row in _comparison()}
+
+
 # ---- real trainings --------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +279,7 @@ def test_a_run_whose_ray_node_is_lost_goes_on_elsewhere(monkeypatch: pytest.Monk
     add_node(cluster, include_dashboard=False, **node)
     lost = add_node(cluster, **node)
     raylet = lost.all_processes["raylet"][0].process.pid
-    runs = [entry.run for entry in make_plan([{**TINY, "seed": [0, 1], "epochs": 8}])]
+    runs = [entry.run for entry in make_plan([{**TINY, "seed": [0, 1], "epochs": 8, "precision": "auto"}])]
     hit: list[Run] = []
     over = threading.Event()
 
@@ -255,7 +292,7 @@ def test_a_run_whose_ray_node_is_lost_goes_on_elsewhere(monkeypatch: pytest.Monk
     helper = threading.Thread(target=lose_the_node)
     helper.start()
     try:
-        assert run_sweep(None, words(seed="0,1", epochs=8), None, "ray", cluster.address, False) == 0
+        assert run_sweep(None, words(seed="0,1", epochs=8, precision="auto"), None, "ray", cluster.address, False) == 0
     finally:
         import ray
 
@@ -264,6 +301,7 @@ def test_a_run_whose_ray_node_is_lost_goes_on_elsewhere(monkeypatch: pytest.Monk
         ray.shutdown()
         cluster.shutdown()
     assert [run.status for run in runs] == ["done", "done"]
+    assert all(run.record["parameters"]["precision"] == run.record["settings"]["precision"] for run in runs), "one for all nodes"
     assert all(steps(run) == list(range(2, 17, 2)) for run in runs)
     assert "going on after step" in (hit[0].folder / "train.log").read_text()
 
