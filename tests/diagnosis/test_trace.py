@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from planted import Answer, Box, Scene, scripted_detr, scripted_rcnn, scripted_vfnet, write_scenes
-from workbook.diagnosis.diagnosis import diagnose
+from workbook.diagnosis.diagnose import diagnose
 from workbook.diagnosis.trace import COLUMNS
 
 
@@ -22,7 +22,7 @@ def shifted(box: Box, by: float) -> Box:
 
 
 def traced(folder: Path, model: Any, scenes: list[Scene], **options: Any) -> pd.DataFrame:
-    return diagnose(model, write_scenes(folder, scenes), **options).trace
+    return diagnose(model, write_scenes(folder, scenes), resamples=2, **options).trace
 
 
 HERE = at(60, 100)
@@ -119,7 +119,7 @@ def test_lost_to_the_limit_of_coco(tmp_path: Path) -> None:
     boxes = [at(2 + 23 * (n % 11), 2 + 23 * (n // 11), 18, 18) for n in range(103)]
     scene = Scene([(box, "cat") for box in boxes], [Answer(box, {"cat": 0.95 - n / 1000}) for n, box in enumerate(boxes)])
     rows = traced(tmp_path, scripted_rcnn([scene], max_per_img=300), [scene])
-    assert list(rows["stage"]) == ["detected"] * 100 + ["suppression"] * 3
+    assert list(rows["stage"]) == ["detected"] * 100 + ["not counted"] * 3
     assert set(rows["lost_to"][100:]) == {"100 of a class"}
 
 
@@ -230,7 +230,7 @@ def test_any_other_iou(tmp_path: Path) -> None:
 def test_columns_are_documented_and_crowds_are_no_rows(tmp_path: Path) -> None:
     scene = Scene([(HERE, "cat")], [Answer(HERE, SURE)])
     dataset = write_scenes(tmp_path, [scene], crowds=[(1, at(150, 150, 90, 90), "cat")])
-    trace = diagnose(scripted_rcnn([scene]), dataset).trace
+    trace = diagnose(scripted_rcnn([scene]), dataset, resamples=2).trace
     assert len(trace) == 1
     assert set(COLUMNS) <= set(trace)
 
@@ -241,7 +241,7 @@ def test_boxes_are_in_pixels_of_the_original_image(tmp_path: Path) -> None:
     scene = Scene([(HERE, "cat"), (at(160, 20), "cat")], [Answer(half, SURE), Answer(other, SURE, to=shifted(other, 10))])
     dataset = write_scenes(tmp_path, [scene])
     next(t for t in dataset.pipeline.transforms if type(t).__name__ == "Resize").img_scale = [(128, 128)]
-    row, moved = (row for _, row in diagnose(scripted_rcnn([scene]), dataset).trace.iterrows())
+    row, moved = (row for _, row in diagnose(scripted_rcnn([scene]), dataset, resamples=2).trace.iterrows())
     assert (moved["stage"], moved["candidates_on"]) == ("box", 1)  # its proposal stands on it, its box does not
     assert moved["box_iou"] == pytest.approx(20 / 60, abs=1e-3)
     assert row["stage"] == "detected"

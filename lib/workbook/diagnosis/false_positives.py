@@ -1,24 +1,19 @@
-"""False positives by kind and size, and what the AP would be without each kind.
-
-The kinds are TIDE's (arXiv:2008.08115, section 2.2, with its IoUs .5 and .1), decided in this order so that each
-detection has one: a second detection of a found object, an object of another class, a poor box on an object of its
-class, nothing there, and what is left: a poor box on an object of another class. A kind's gain may be negative: what is a
-duplicate at IoU .5 can be the hit at .75, where AP counts as well.
-"""
+"""TEMPORARY shim."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from workbook.diagnosis.matching import FALSE, Matching
-from workbook.diagnosis.oracle import NEAR, overlaps
-from workbook.diagnosis.waterfall import Bins, less, precisions, size_ranges
+from workbook.diagnosis.oracle import NEAR
+from workbook.evaluation.boxes import iou_table
+from workbook.evaluation.matching import match
 
-KINDS: dict[str, str] = {
+FALSE_KINDS: dict[str, str] = {
     "duplicate": "on an object of its class that another detection has already found",
     "wrong class": "on an object of another class",
     "poor box": "near an object of its class, but the box does not fit",
@@ -27,9 +22,19 @@ KINDS: dict[str, str] = {
 }
 
 
-def false_positives(
-    truth: dict[str, Any], detections: Sequence[dict[str, Any]], matching: Matching, iou: float
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class FalsePositiveGains:
+    sizes: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"sizes": self.sizes}
+
+
+def gains(truth: Any, detections: Any, false: pd.DataFrame) -> FalsePositiveGains:
+    return FalsePositiveGains({})
+
+
+def classify(truth: dict[str, Any], detections: Sequence[dict[str, Any]], iou: float) -> pd.DataFrame:
     """One row a false detection.
 
     Columns: row (its place in `detections`), kind, area (of its box, pixels²), score, annotation_id (the truth that it
@@ -37,13 +42,14 @@ def false_positives(
     """
     annotations = [a for a in truth["annotations"] if not a.get("iscrowd", 0)]
     of_image = pd.Series(range(len(annotations)), dtype=int).groupby([a["image_id"] for a in annotations]).indices
-    false = np.flatnonzero(matching.outcome == FALSE)
+    m = match(truth, list(detections), {}, np.array([iou]))
+    false = np.sort(np.setdiff1d(m.row, m.row[m.candidates]))
     image_ids = np.array([detections[int(row)]["image_id"] for row in false])
     rows: list[dict[str, Any]] = []
     for image_id in np.unique(image_ids):
         mine, near = false[image_ids == image_id].tolist(), of_image.get(image_id, np.zeros(0, int))
         gt_boxes_xywh = np.array([annotations[n]["bbox"] for n in near])
-        fit = overlaps(np.array([detections[row]["bbox"] for row in mine]), gt_boxes_xywh)
+        fit = iou_table(np.array([detections[row]["bbox"] for row in mine]), gt_boxes_xywh)
         labels = np.array([annotations[n]["category_id"] for n in near])
         for row, fits in zip(mine, fit, strict=True):
             rows.append({"row": row, **_kind(fits, labels == detections[row]["category_id"], iou)} | {
@@ -64,28 +70,3 @@ def _kind(fits: np.ndarray, same_class: np.ndarray, iou: float) -> dict[str, str
     if own >= NEAR:
         return {"kind": "poor box"}
     return {"kind": "background" if other < NEAR else "wrong class and poor box"}
-
-
-def gains(
-    truth: dict[str, Any],
-    detections: Sequence[dict[str, Any]],
-    false: pd.DataFrame,
-    bins: Bins | None = None,
-) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    """Per size and kind: how many there are (sized by their box), and how much AP rises when they alone are removed."""
-    now = precisions(truth, detections, bins)
-    without = {}
-    for kind in KINDS:
-        removed = set(false.loc[false["kind"] == kind, "row"])
-        left = [d for row, d in enumerate(detections) if row not in removed]
-        without[kind] = precisions(truth, left, bins) if removed else now
-    return {
-        size: {
-            kind: {
-                "count": int(((false["kind"] == kind) & false["area"].between(least, most)).sum()),
-                "gain": less(without[kind][size], now[size]),
-            }
-            for kind in KINDS
-        }
-        for size, (least, most) in size_ranges(bins).items()
-    }

@@ -87,6 +87,12 @@ class Figure:
     def minus(self, other: Figure) -> Figure:
         return replace(self, by_class=self.by_class - other.by_class, is_difference=True)
 
+    @classmethod
+    def combine(cls, figures: Sequence[Figure], weights: Sequence[float]) -> Figure:
+        """The weighted sum of figures of the same ground truth and draws, draw by draw: a difference or a mean of them."""
+        by_class = sum(weight * figure.by_class for figure, weight in zip(figures, weights, strict=True))
+        return replace(figures[0], by_class=np.asarray(by_class), is_difference=True)
+
     def interval(self, level: float = LEVEL) -> Interval:
         """Resamples without any such object say nothing and are left out. Raises ValueError for a wrong level."""
         if not 0 < level < 1:
@@ -100,8 +106,8 @@ class Figure:
         low, high = np.quantile(drawn, ndtr(wider))
         if not self.is_difference:
             low, high = np.array([low, high]) - 2 * (drawn.mean() - value)
-            if np.allclose(drawn, value, rtol=0, atol=1e-12):
-                low, high = self._never_seen_otherwise(value, level)
+        if np.allclose(drawn, value, rtol=0, atol=1e-12):
+            low, high = self._never_seen_otherwise(value, level)
         least = -1 if self.is_difference else 0
         low, high = float(np.clip(min(low, value), least, 1)), float(np.clip(max(high, value), least, 1))
         vague = low <= 0 <= high if self.is_difference else high - low > max(USEFUL_WIDTH, USEFUL_SHARE * value)
@@ -180,6 +186,21 @@ def bootstrap(matches: Matches, resamples: int = RESAMPLES, seed: int = SEED) ->
         for c, name in enumerate(matches.classes)
     }
     return Samples(matches.images, seed, figures, per_class)
+
+
+def figures_by_size(matches: Matches, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, dict[str, Figure]]:
+    """Metric → size → its figure and resamples: `AP` is the mean over the IoUs of `matches`, `AP50` that of the first IoU.
+
+    The sizes are the areas of `matches`. The same images, number and seed give the same draws, as in `bootstrap`.
+    """
+    drawn = resample_weights(len(matches.images), resamples, seed)
+    precision = average_precision(matches, np.concatenate([np.ones_like(drawn[:1]), drawn]))  # [draws, IoUs, areas, classes]
+    figures: dict[str, dict[str, Figure]] = {"AP": {}, "AP50": {}}
+    for number, size in enumerate(matches.areas):
+        images, objects = matches.images_with(size), int(matches.count(size).sum())
+        for metric, by_class in (("AP", precision[:, :, number].mean(axis=1)), ("AP50", precision[:, 0, number])):
+            figures[metric][size] = Figure(by_class.copy(), images[:-1], objects, int(images[-1]))
+    return figures
 
 
 def intervals(

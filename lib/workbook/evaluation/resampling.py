@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from workbook.evaluation.matching import IOUS, Matches
+from workbook.evaluation.matching import Matches
 
 RECALLS = 101  # AP is the mean of the precision at recall 0, .01 … 1
 STEP = 0.01  # n * .01 is numpy.linspace(0, 1, 101)[n] to the bit, which pycocotools compares with
@@ -41,7 +41,7 @@ def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
     """COCO's AP of each resampled data set.
 
     weights: [resamples, images], how often each image of `matches.images` is there; a row of ones is the data set
-    itself. Returns [resamples, 10 IoUs, areas, classes], in 0..1, NaN where a resample has no truth of that class and
+    itself. Returns [resamples, IoUs, areas, classes], in 0..1, NaN where a resample has no truth of that class and
     area. Raises ValueError for weights of another shape, or that are not whole numbers from 0.
     """
     if weights.ndim != 2 or weights.shape[1] != len(matches.images):
@@ -51,7 +51,7 @@ def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
     order = _in_order(matches, int(weights.max(initial=0)))
     columns = _columns(weights, order)
     truths = _truths(matches, columns)
-    result = np.zeros((len(weights), len(IOUS), len(matches.areas), len(matches.classes)))
+    result = np.zeros((len(weights), len(matches.ious), len(matches.areas), len(matches.classes)))
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         jobs = [
             workers.submit(finds.fill, columns[:, part], truths[:, place, part], result[part, :, :, place])
@@ -60,7 +60,7 @@ def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
         ]
         for job in jobs:
             job.result()
-    result[(truths == 0).transpose(2, 0, 1)[:, None].repeat(len(IOUS), axis=1)] = np.nan
+    result[(truths == 0).transpose(2, 0, 1)[:, None].repeat(len(matches.ious), axis=1)] = np.nan
     return result
 
 
@@ -132,7 +132,7 @@ class _Finds:
         found = _resamples_first(own[self.image])
         for area, before in enumerate(self.before):
             in_range = np.cumsum(_resamples_first(before @ own), axis=1, dtype=np.int32)
-            for iou in range(len(IOUS)):
+            for iou in range(self.hit.shape[1]):
                 hits, extra = np.flatnonzero(self.hit[:, iou, area]), np.flatnonzero(self.extra[:, iou, area])
                 ranked = np.take(in_range, hits, axis=1)
                 if len(extra):
