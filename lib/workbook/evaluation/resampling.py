@@ -133,6 +133,9 @@ class _Finds:
         for area, before in enumerate(self.before):
             in_range = np.cumsum(_resamples_first(before @ own), axis=1, dtype=np.int32)
             for iou in range(self.hit.shape[1]):
+                if iou and self._same_as_before(iou, area):
+                    result[:, iou, area] = result[:, iou - 1, area]
+                    continue
                 hits, extra = np.flatnonzero(self.hit[:, iou, area]), np.flatnonzero(self.extra[:, iou, area])
                 ranked = np.take(in_range, hits, axis=1)
                 if len(extra):
@@ -140,6 +143,11 @@ class _Finds:
                     np.cumsum(np.take(found, extra, axis=1) * self.extra[extra, iou, area], axis=1, out=more[:, 1:])
                     ranked += np.take(more, np.searchsorted(extra, hits, side="right"), axis=1)
                 result[:, iou, area] = _area_under(np.take(found, hits, axis=1), ranked, truths[area])
+
+    def _same_as_before(self, iou: int, area: int) -> bool:
+        """Whether the same detections are hits as at the IoU before: then so is the precision."""
+        now, before = (slice(None), iou, area), (slice(None), iou - 1, area)
+        return np.array_equal(self.hit[now], self.hit[before]) and np.array_equal(self.extra[now], self.extra[before])
 
 
 def _resamples_first(counts: np.ndarray) -> np.ndarray:
