@@ -124,7 +124,7 @@ def test_the_hardest_images_come_first(tmp_path: Path) -> None:
     hard = Scene([(box, "cat") for box in boxes], [Answer(boxes[0], {"cat": 0.9}), Answer(shifted(boxes[1], 10), {"cat": 0.8})])
     saved = diagnosed(tmp_path, [lost_at("detected", boxes[0]), hard], resamples=2)
     table = tables.hardest_images(saved)
-    assert list(table.index) == ["2.png", "1.png"] and list(table["missed"]) == [2, 0] and table.loc["2.png", "box"] == 1
+    assert list(table.index) == ["2.png", "1.png"] and list(table["missed"]) == [2, 0] and table.loc["2.png", "proposals"] == 2
 
 
 def test_two_runs_are_compared_on_the_same_images_only(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from workbook.diagnosis.false_positives import FALSE_KINDS
 from workbook.diagnosis.store import SavedDiagnosis
 from workbook.evaluation.sizes import in_size
-from workbook.views.diagnosis.plot import Plot
-from workbook.views.style import new_grid
+from workbook.views.diagnosis.plot import ORDER, Plot
+from workbook.views.style import SIZES, new_grid
 
 
 def false_positives(diagnosis: SavedDiagnosis) -> Sequence[Axes]:
