@@ -134,13 +134,12 @@ def summarize(
         [names[id_] for id_ in gt.image_ids.tolist()], real, at_iou[REAL], family.parts,
     )
     trace["recovered_by"] = _recovered_by(trace["detected"].to_numpy(bool), rows, gt, at_iou, family)
-    results = real.to_coco()
-    false = classify(coco, results, iou)
+    false = classify(coco, real, iou)
     return Diagnosis(
         family=family, iou=iou, trace=_with_assignable(trace, tables),
         detections=detection_table(gt, names, real, at_iou[REAL], false),
         waterfall=waterfall(gt, detections, family.parts, resamples),
-        false_positives=gains(coco, results, false),
+        false_positives=gains(coco, real, false),
         assignable=tables, why_not_assignable=why_not,
     )
 

@@ -86,6 +86,10 @@ class Detections:
             np.array([result["score"] for result in results], float),
         )
 
+    def take(self, rows: np.ndarray) -> Detections:
+        """These detections alone, in this order."""
+        return Detections(self.image_id[rows], self.category_id[rows], self.boxes_xywh[rows], self.score[rows])
+
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
         """All of them, one after another."""
