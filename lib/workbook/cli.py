@@ -176,12 +176,12 @@ def compare(
     dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
 ) -> None:
     """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
-    from workbook.views.compare.summary import remarks
+    from workbook.views.compare.summary import summarize
     from workbook.views.compare.tables import comparison, select, write_comparison
 
     chosen = select(runs, dataset)
     paths = write_comparison(comparison(chosen), outputs_root())
-    Console(width=None if sys.stdout.isatty() else 160).print(Markdown(remarks(chosen)))
+    Console(width=None if sys.stdout.isatty() else 160).print(Markdown(summarize(chosen)))
     print(*paths, sep="\n")
 
 

@@ -232,20 +232,37 @@ def test_figures_that_are_the_same_in_every_resample_are_not_taken_for_certain()
 
 def test_a_bucket_too_small_or_too_vague_is_undetermined() -> None:
     small, large = (intervals(*planted(4))[name] for name in ("bbox_mAP_s", "bbox_mAP_l"))
-    assert small.undetermined and small.words().startswith("undetermined, too few: ")
-    assert small.words().endswith("20 objects in 4 images")
+    assert small.undetermined and small.words() == "undetermined: 20 objects in 4 images are too few for an interval"
     assert large.value is None and large.undetermined and large.words() == "no objects"
     rng = np.random.default_rng(0)
     drawn = rng.normal(0.3, 0.1, 1001)
     vague = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
-    assert vague.undetermined and vague.words().startswith("undetermined, too wide: 0.300 (95%: ")
+    assert vague.undetermined and vague.words().startswith("undetermined, too wide: 0.300 (0.")
     drawn = 0.3 + (drawn - 0.3) / 10
     sharp = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
-    expected = f"0.300 (95%: {sharp.low:.3f} to {sharp.high:.3f}), 12 objects in 12 images"
+    borders = f"{sharp.low:.3f} to {sharp.high:.3f}"
+    expected = f"0.300 ({borders}; such intervals held the truth in 92% of made cases), 12 objects in 12 images"
     assert not sharp.undetermined and sharp.words() == expected
     assert dataclasses.asdict(sharp)["images"] == 12
     few = Figure(np.c_[np.r_[0.3, drawn]], np.array([9]), objects=12, images=9).interval()
-    assert few.undetermined and few.words().startswith("undetermined, too few: 0.300 ")
+    assert few.undetermined and few.words() == "undetermined: 12 objects in 9 images are too few for an interval"
+    one = Figure(np.c_[np.r_[0.3, drawn]], np.array([1]), objects=1, images=1).interval()
+    assert one.words() == "undetermined: 1 object in 1 image is too few for an interval"
+
+
+def test_95_percent_is_written_only_where_it_was_measured() -> None:
+    drawn = np.r_[0.3, np.random.default_rng(0).normal(0.3, 0.01, 1001)]
+
+    def words(classes: int, images_of_a_class: int, images: int, **options: Any) -> str:
+        by_class = np.repeat(drawn[:, None], classes, axis=1)
+        figure = Figure(by_class, np.full(classes, images_of_a_class), objects=900, images=images, **options)
+        return figure.interval().words()
+
+    assert "(95%: 0.2" in words(3, 40, 60) and "(95%: 0.2" in words(30, 60, 200)
+    assert "held the truth in 92% of made cases" in words(3, 40, 49)
+    assert "held the truth in 84% of made cases" in words(30, 5, 200) and "95%" not in words(30, 5, 200)
+    assert "(95%: +0.2" in words(30, 5, 200, is_difference=True)
+    assert "(95%: 0.2" in words(3, 5, 60)  # few rare classes hide nothing
 
 
 def test_the_bias_of_resamples_is_taken_off_a_precision_twice() -> None:

@@ -171,10 +171,35 @@ def finished_run(name: str | Path = "") -> Run:
     return finished[-1]
 
 
-def list_runs() -> list[Run]:
-    """All runs under `outputs/runs`, oldest first."""
-    runs = [Run(path.parent) for path in runs_root().glob("*/run.json")]
+def list_runs(root: Path | None = None) -> list[Run]:
+    """Every run whose record can be read, oldest first; `broken_runs` names the others.
+
+    root: the folder of the runs, `runs_root()` when not given.
+    """
+    broken = broken_runs(root)
+    runs = [run for run in _folders(root) if run.name not in broken]
     return sorted(runs, key=lambda run: (str(run.record.get("started")), run.name))
+
+
+def broken_runs(root: Path | None = None) -> dict[str, str]:
+    """Name → reason of every run folder whose `run.json` cannot be read; root as in `list_runs`."""
+    broken = {}
+    for run in _folders(root):
+        try:
+            if not isinstance(run.record.get("parameters"), dict):
+                broken[run.name] = f"{run.folder / 'run.json'} has no parameters: restore it, or delete the folder"
+        except (RunError, OSError) as error:
+            broken[run.name] = str(error)
+    return broken
+
+
+def exp_numbers(root: Path | None = None) -> dict[str, int]:
+    """Name → experiment number of every run in `root` (`runs_root()` when not given), whichever of them are shown."""
+    return {run.name: number for number, run in enumerate(list_runs(root), start=1)}
+
+
+def _folders(root: Path | None) -> list[Run]:
+    return [Run(path.parent) for path in sorted((root or runs_root()).glob("*/run.json"))]
 
 
 def now() -> str:
