@@ -22,7 +22,7 @@ import numpy as np
 
 from workbook.diagnosis.oracle import Replay
 from workbook.diagnosis.stage import Stage
-from workbook.evaluation.bootstrap import FEWEST_IMAGES, RESAMPLES, Figure, figures_by_size
+from workbook.evaluation.bootstrap import ABOUT, FEWEST_IMAGES, RESAMPLES, Figure, figures_by_size
 from workbook.evaluation.columns import Detections, GroundTruth
 from workbook.evaluation.matching import match
 from workbook.evaluation.sizes import AREA_RANGES, SIZES
@@ -73,7 +73,7 @@ class SizeWaterfall:
     @property
     def confidence(self) -> str:
         """How far the interval of the AP is to be trusted: 95%, or what was measured where classes or images are few."""
-        return "95%" if self.holds >= 0.93 else f"such intervals held the truth in {self.holds:.0%} of made cases"
+        return "95%" if self.holds >= ABOUT else f"such intervals held the truth in {self.holds:.0%} of made cases"
 
     @property
     def is_few(self) -> bool:
@@ -174,7 +174,7 @@ def _of_size(figures: Mapping[Subset, Figure], parts: Sequence[Stage]) -> SizeWa
     costs = {part.name: _cost_figure(part, figures, every) for part in parts}
     ap = real.interval()
     return SizeWaterfall(
-        ap.value, ap.low, ap.high, ap.objects, ap.images, ap.undetermined, getattr(ap, "holds", 0.95),
+        ap.value, ap.low, ap.high, ap.objects, ap.images, ap.undetermined, ap.holds,
         costliest=_costliest(costs) if ap.value is not None else (),
         stages=tuple(_cost(part, costs[part.name], figures, every) for part in parts),
     )

@@ -15,6 +15,7 @@ from workbook.diagnosis.stages.ranking import RANKING
 from workbook.diagnosis.store import SavedDiagnosis
 from workbook.diagnosis.waterfall import NOT_COUNTED, Cost, SizeWaterfall
 from workbook.evaluation.bootstrap import FEWEST_IMAGES
+from workbook.evaluation.comparison import Difference
 from workbook.views.compare.tables import as_text
 
 # A cost whose bounds are both nearer to 0 is next to nothing: about what one seed moves an AP.
@@ -252,17 +253,8 @@ def _either(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def difference(diagnosis: SavedDiagnosis, other: SavedDiagnosis, differences: pd.DataFrame) -> str:
-    """What two runs on the same images differ in, size by size; `differences` is that of views.diagnosis.tables."""
-    mine, theirs = as_text(diagnosis.run.name), as_text(other.run.name)
-    images = len(diagnosis.ground_truth["images"])
-    lines = [f"**{theirs} less {mine}**, on the same {images} val images:", ""]
-    for size, row in differences.iterrows():
-        if pd.isna(row["difference"]):
-            lines.append(f"- {size}: no objects")
-            continue
-        better = theirs if row["difference"] > 0 else mine
-        verdict = "undetermined" if row["undetermined"] else f"{better} is better"
-        lines.append(f"- {size}: {row['difference']:+.3f} (95%: {row['low']:+.3f} to {row['high']:+.3f}, "
-                     f"n = {row['objects']} in {counted(int(row['images']), 'image')}): {verdict}")
-    return "\n".join(lines)
+def difference(diagnosis: SavedDiagnosis, other: SavedDiagnosis, differences: Sequence[Difference]) -> str:
+    """What two trainings on the same images differ in, size by size; `differences` is that of views.diagnosis.tables."""
+    names = f"{as_text(diagnosis.run.name)} and {as_text(other.run.name)}"
+    start = f"**{names}**, on the same {len(diagnosis.ground_truth['images'])} val images:"
+    return "\n".join([start, "", *(f"- {as_text(one.words())}." for one in differences)])

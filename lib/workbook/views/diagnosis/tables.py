@@ -10,10 +10,10 @@ from workbook.diagnosis.false_positives import FALSE_KINDS
 from workbook.diagnosis.store import SavedDiagnosis
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS, Suspects, find_suspects
 from workbook.errors import RunError
-from workbook.evaluation.bootstrap import figures_by_size
+from workbook.evaluation.bootstrap import bootstrap
 from workbook.evaluation.columns import GroundTruth
+from workbook.evaluation.comparison import Difference, compare
 from workbook.evaluation.matching import match
-from workbook.evaluation.sizes import AREA_RANGES, SIZES
 
 SUSPECT_COLUMNS = ("file_name", "why", "score", "says", "label", "annotation_id", "bbox")
 
@@ -55,24 +55,14 @@ def _suspects(diagnosis: SavedDiagnosis) -> Suspects:
     return find_suspects(diagnosis.trace, diagnosis.detections)
 
 
-def differences(diagnosis: SavedDiagnosis, other: SavedDiagnosis) -> pd.DataFrame:
-    """AP of both runs by size, and the paired difference (other less this) with its interval.
+def differences(diagnosis: SavedDiagnosis, other: SavedDiagnosis) -> list[Difference]:
+    """How the AP of the two trainings differs, size by size, corrected for all sizes together.
 
     Raises RunError unless both were validated on the same images with the same objects.
     """
     require_same_val(diagnosis, other)
     gt = GroundTruth.from_coco(diagnosis.ground_truth)
-    areas = {size: AREA_RANGES[size] for size in SIZES}
-    mine, theirs = (figures_by_size(match(gt, one.results, areas))["AP"] for one in (diagnosis, other))
-    rows = {}
-    for size in AREA_RANGES:
-        interval = theirs[size].minus(mine[size]).interval()
-        rows[size] = {
-            diagnosis.run.name: mine[size].interval().value, other.run.name: theirs[size].interval().value,
-            "difference": interval.value, "low": interval.low, "high": interval.high,
-            "undetermined": interval.undetermined, "objects": interval.objects, "images": interval.images,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("size")
+    return compare({one.run.name: [bootstrap(match(gt, one.results))] for one in (diagnosis, other)})
 
 
 def require_same_val(diagnosis: SavedDiagnosis, other: SavedDiagnosis) -> None:
