@@ -136,11 +136,14 @@ def cost_table(diagnosis: SavedDiagnosis, size: str) -> str:
         costs = [cost for cost in of_size.stages if cost.stage != NOT_COUNTED or cost.shapley]
         columns["stage"] = [cost.stage for cost in costs]
         columns[f"costs {metric}"] = [_cost(cost, of_size) for cost in costs]
-        columns[f"alone, {metric}"] = ["" if cost.alone is None else f"{cost.alone:+.3f}" for cost in costs]
-        columns[f"last, {metric}"] = ["" if cost.last is None else f"{cost.last:+.3f}" for cost in costs]
+        columns[f"alone, last ({metric})"] = [f"{_gain(cost.alone)}, {_gain(cost.last)}" for cost in costs]
     table = str(pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True))
     return ("What each stage costs: the mean over all orders of what making it perfect brings (Shapley value); beside it what "
             f"it brings alone, and as the last one. The costs add up to the way from the figure to 1.\n\n{table}")
+
+
+def _gain(brings: float | None) -> str:
+    return "-" if brings is None else f"{round(brings, 3) + 0.0:+.3f}"
 
 
 def _cost(cost: Cost, of_size: SizeWaterfall) -> str:

@@ -26,12 +26,12 @@ def false_positives(diagnosis: SavedDiagnosis) -> Sequence[Axes]:
         for row, (kind, count) in enumerate(zip(FALSE_KINDS, counts, strict=True)):
             words = f" {count}"
             if count and of_size[kind]["removed_ap"] is not None:
-                words += f", removed: AP {of_size[kind]['removed_ap']:+.3f}"
+                words += f", removed: AP {round(of_size[kind]['removed_ap'], 3) + 0.0:+.3f}"
             if count and size == "all":
                 words += f", repaired: AP50 {fixed[kind]:+.3f}"
             ax.text(count, row, words, va="center", fontsize=8)
         ax.set(yticks=range(len(counts)), yticklabels=list(FALSE_KINDS), ylim=(len(counts) - 0.4, -0.6))
-        ax.set(xlim=(0, (2.9 if size == "all" else 2.2) * max(1, *counts)), xlabel="false detections")
+        ax.set(xlim=(0, (3.3 if size == "all" else 2.2) * max(1, *counts)), xlabel="false detections")
         ax.locator_params(axis="x", nbins=4)
         ax.grid(visible=False, axis="y")
         ax.set_title(f"{size} (n = {sum(counts)} false, IoU {diagnosis.iou:g})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from workbook.diagnosis.store import SavedDiagnosis
@@ -35,7 +36,7 @@ def _panel(ax: Axes, diagnosis: SavedDiagnosis, size: str, metric: str) -> None:
     of_size = diagnosis.waterfall.metrics[metric][size]
     costs = [cost for cost in of_size.stages if cost.stage != NOT_COUNTED or cost.shapley]
     ax.set(yticks=range(len(costs) + 1), yticklabels=[f"{metric} now", *(cost.stage for cost in costs)])
-    ax.set(ylim=(len(costs) + 0.6, -0.6), xlim=(0, 1))
+    ax.set(ylim=(len(costs) + 0.6, -0.6), xlim=(0, 1), xticks=np.arange(0, 1.1, 0.2))
     ax.set_xlabel(METRICS[metric])
     ax.grid(visible=False, axis="y")
     if of_size.ap is None:
@@ -53,6 +54,7 @@ def _panel(ax: Axes, diagnosis: SavedDiagnosis, size: str, metric: str) -> None:
 def _costs(ax: Axes, costs: Sequence[Cost], of_size: SizeWaterfall, diagnosis: SavedDiagnosis) -> None:
     styles = stage_styles(diagnosis)
     reached = of_size.ap or 0.0
+    furthest = 1.0
     for row, cost in enumerate(costs, start=1):
         value = cost.shapley or 0.0
         color, hatch = styles[cost.stage]
@@ -66,6 +68,8 @@ def _costs(ax: Axes, costs: Sequence[Cost], of_size: SizeWaterfall, diagnosis: S
         is_open = cost.low is not None and cost.high is not None and cost.low <= 0 <= cost.high
         _words(ax, row, f"{value:+.3f}", cost.low, cost.high, of_size, is_open)
         reached += value
+        furthest = max(furthest, *(reached - value + (brings or 0.0) for brings in (cost.alone, cost.last)))
+    ax.set_xlim(0, furthest + 0.03)  # what a stage brings as the last one can reach beyond 1
 
 
 def _interval(
