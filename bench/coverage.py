@@ -93,7 +93,7 @@ def both(number: int, images: int, classes: str, resamples: int) -> tuple[Sample
 
 def named(pair: tuple[Samples, Samples]) -> Iterator[tuple[str, Interval]]:
     for samples, suffix in zip(pair, ("", ", second less first"), strict=True):
-        all_intervals = samples.intervals()
+        all_intervals = {name: figure.interval() for name, figure in samples.figures.items()}
         yield from ((name + suffix, all_intervals[name]) for name in FIGURES)
 
 

@@ -11,7 +11,6 @@ and those that use it most; a test that fails, or that does not end in time, has
 from __future__ import annotations
 
 import ast
-import copy
 import importlib.machinery
 import os
 import random
@@ -61,19 +60,24 @@ class Mutant:
         return f"{self.path.relative_to(ROOT)}:{self.line}: {self.before}  →  {self.after}"
 
 
-def mutants(path: Path) -> Iterator[Mutant]:
-    """Every change of a file, one at a time."""
+def sites(path: Path) -> list[tuple[Path, int, int]]:
+    """Every change of a file: the file, the number of the node, and which of its changes."""
+    nodes = _counted_nodes(ast.parse(path.read_text()))
+    return [(path, number, which) for number, node in enumerate(nodes) for which, _ in enumerate(_changes(node))]
+
+
+def mutant(path: Path, number: int, which: int) -> Mutant:
+    """The file with that one change."""
     tree = ast.parse(path.read_text())
-    skipped = {id(node) for node in ast.walk(tree) for part in _uncounted(node) for node in ast.walk(part)}
-    nodes = [node for node in ast.walk(tree) if id(node) not in skipped]
-    for number, node in enumerate(nodes):
-        for change in _changes(node):
-            changed = copy.deepcopy(tree)
-            again = {id(n) for n in ast.walk(changed) for part in _uncounted(n) for n in ast.walk(part)}
-            twin: Any = [n for n in ast.walk(changed) if id(n) not in again][number]
-            before = ast.unparse(twin)
-            change(twin)
-            yield Mutant(path, node.lineno, before[:70], ast.unparse(twin)[:70], ast.unparse(ast.fix_missing_locations(changed)))
+    node: Any = _counted_nodes(tree)[number]
+    before = ast.unparse(node)
+    list(_changes(node))[which](node)
+    return Mutant(path, node.lineno, before[:70], ast.unparse(node)[:70], ast.unparse(ast.fix_missing_locations(tree)))
+
+
+def _counted_nodes(tree: ast.AST) -> list[ast.AST]:
+    skipped = {id(inner) for node in ast.walk(tree) for part in _uncounted(node) for inner in ast.walk(part)}
+    return [node for node in ast.walk(tree) if id(node) not in skipped]
 
 
 def _uncounted(node: ast.AST) -> list[ast.AST]:
@@ -177,16 +181,16 @@ def main(count: int = 200, seed: int = 0) -> None:
 
     torch.set_num_threads(1)
     assert not [name for name in sys.modules if name.startswith("workbook")], "the package must be loaded by each child"
-    every = [mutant for path in files() for mutant in mutants(path)]
-    drawn = random.Random(seed).sample(every, min(count, len(every)))
+    every = [site for path in files() for site in sites(path)]
+    drawn = [mutant(*site) for site in random.Random(seed).sample(every, min(count, len(every)))]
     started = time.monotonic()
     caught = 0
     print(f"{len(every)} mutants, {len(drawn)} drawn", flush=True)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as workers:
-        for number, (mutant, is_one) in enumerate(zip(drawn, workers.map(is_caught, drawn), strict=True), start=1):
+        for number, (one, is_one) in enumerate(zip(drawn, workers.map(is_caught, drawn), strict=True), start=1):
             caught += is_one
             if not is_one:
-                print(f"not caught  {mutant}", flush=True)
+                print(f"not caught  {one}", flush=True)
             if number % 20 == 0:
                 print(f"{number} of {len(drawn)}: {caught / number:.0%} caught, {time.monotonic() - started:.0f} s", flush=True)
     print(f"{caught} of {len(drawn)} caught: {caught / len(drawn):.1%}, seed {seed}, {(time.monotonic() - started) / 60:.0f} minutes")

@@ -10,14 +10,14 @@ import torch
 from mmdet.datasets import build_dataset
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from workbook.diagnosis.diagnosis import diagnose
 
 from bench.bootstrap_speed import DETECTIONS, IMAGES, TRUTHS, coco_scale, hotcoco_seconds
 from bench.row import Row, Timing, in_turn, ratio_row, timed
 from bench.stock import few_images, job_of
-from workbook.diagnosis.diagnosis import diagnose
 from workbook.evaluation.coco_metrics import evaluate
 from workbook.evaluation.matching import match
-from workbook.evaluation.resampling import average_precision, resample_weights, summarize
+from workbook.evaluation.resampling import average_precision, figures_by_class, resample_weights
 from workbook.models.config import build_model
 from workbook.models.precision import place
 from workbook.training.loader import as_batch, to_device
@@ -52,7 +52,7 @@ def p4() -> list[Row]:
     matches = match(truth, detections)
 
     def thousand() -> None:
-        summarize(average_precision(matches, resample_weights(len(matches.images), 1_000, seed=0)), matches)
+        figures_by_class(average_precision(matches, resample_weights(len(matches.images), 1_000, seed=0)), matches)
 
     ours = Timing(tuple(timed(thousand) for _ in range(3)))
     theirs = hotcoco_seconds(truth, detections, resamples=20) / 2 * 1_000

@@ -17,14 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from workbook.evaluation.matching import COCO_SIZES, Matches, match
+from workbook.evaluation.matching import Matches
 from workbook.evaluation.resampling import average_precision, figures_by_class, mean_of_known, resample_weights
 
 RESAMPLES, SEED, LEVEL = 1_000, 0, 0.95
@@ -178,12 +176,6 @@ class Samples:
             {name: figure.minus(other.per_class[name]) for name, figure in self.per_class.items()},
         )
 
-    def intervals(self, level: float = LEVEL) -> dict[str, Interval]:
-        return {name: figure.interval(level) for name, figure in self.figures.items()}
-
-    def class_intervals(self, level: float = LEVEL) -> dict[str, Interval]:
-        return {name: figure.interval(level) for name, figure in self.per_class.items()}
-
 
 def bootstrap(matches: Matches, resamples: int = RESAMPLES, seed: int = SEED) -> Samples:
     """Draw the images again and count the figures of each draw.
@@ -223,61 +215,6 @@ def figures_by_size(matches: Matches, resamples: int = RESAMPLES, seed: int = SE
         for metric, by_class in (("AP", precision[:, :, number].mean(axis=1)), ("AP50", precision[:, 0, number])):
             figures[metric][size] = Figure(by_class.copy(), images[:-1], objects, int(images[-1]))
     return figures
-
-
-def intervals(
-    truth: dict[str, Any] | Path,
-    detections: Sequence[dict[str, Any]],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    level: float = LEVEL,
-    area_ranges: Mapping[str, tuple[float, float]] = COCO_SIZES,
-) -> dict[str, Interval]:
-    """The figures of `coco_metrics`, under the same names, each with its interval.
-
-    truth, detections: as `coco_metrics.evaluate` takes them. area_ranges: name → lowest and highest area in pixels²,
-    a figure `bbox_mAP_<name>` each. Raises ValueError for what cannot be evaluated, and for a wrong level, range or
-    number.
-    """
-    return bootstrap(match(truth, detections, area_ranges), resamples, seed).intervals(level)
-
-
-def paired_difference(
-    truth: dict[str, Any] | Path,
-    detections_a: Sequence[dict[str, Any]],
-    detections_b: Sequence[dict[str, Any]],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    level: float = LEVEL,
-    area_ranges: Mapping[str, tuple[float, float]] = COCO_SIZES,
-) -> dict[str, Interval]:
-    """How much better B is than A on the same images: the figures of B less those of A, each with its interval.
-
-    Arguments and errors as in `intervals`.
-    """
-    a, b = (bootstrap(match(truth, found, area_ranges), resamples, seed) for found in (detections_a, detections_b))
-    return b.minus(a).intervals(level)
-
-
-def step_intervals(
-    truth: dict[str, Any] | Path,
-    steps: Mapping[str, Sequence[dict[str, Any]]],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    level: float = LEVEL,
-    area_ranges: Mapping[str, tuple[float, float]] = COCO_SIZES,
-) -> dict[str, dict[str, Interval]]:
-    """What each step of a waterfall adds: step → figure → its gain over the step before, paired.
-
-    steps: name → the detections of its replay, the real detector's first; the first has no gain and is not in the
-    result. The gains of a figure add up to what the last has more than the first. Other arguments and errors as in
-    `intervals`.
-    """
-    samples = {name: bootstrap(match(truth, found, area_ranges), resamples, seed) for name, found in steps.items()}
-    return {name: samples[name].minus(samples[before]).intervals(level) for before, name in pairwise(samples)}
 
 
 def _origin(samples: Samples) -> dict[str, Any]:

@@ -203,14 +203,6 @@ def _parts(resamples: int, finds: int) -> list[slice]:
     return [slice(start, min(start + size, resamples)) for start in range(0, resamples, size)]
 
 
-def summarize(precision: np.ndarray, matches: Matches) -> dict[str, np.ndarray]:
-    """The figures of `coco_metrics` from `average_precision`'s table: name → [resamples], NaN where there is no truth.
-
-    `bbox_mAP`, `bbox_mAP_50`, `bbox_mAP_75`, and `bbox_mAP_<name>` for each area range: `_s`, `_m`, `_l` by default.
-    """
-    return {name: mean_of_known(by_class) for name, by_class in figures_by_class(precision, matches).items()}
-
-
 def figures_by_class(precision: np.ndarray, matches: Matches) -> dict[str, np.ndarray]:
     """The same figures, of each class alone: name → [resamples, classes], NaN where there is no truth."""
     return {
