@@ -19,6 +19,7 @@ from workbook.data.catalog import Dataset
 from workbook.models.backbones import Backbone
 from workbook.models.detectors import Detector
 from workbook.models.gpu_ops import use_wheel_kernels
+from workbook.models.hooks import loaded_shapes
 from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
 from workbook.models.timm_backbone import TimmBackbone
@@ -209,17 +210,17 @@ def load_backbone(model: BaseDetector, path: Path) -> None:
     """
     given, backbone = read_state(path), model.backbone
     if isinstance(backbone, TimmBackbone):
-        model.init_weights()  # it looks itself
+        model.init_weights()  # which checks every tensor itself
         return
     if path.suffix == ".safetensors":
         raise WeightsError(f"{path}: mmdet's {type(backbone).__name__} reads .pth files only. Convert it with torch.save")
-    before = {name: value.clone() for name, value in backbone.named_parameters()}
-    model.init_weights()
-    stayed = [name for name, value in backbone.named_parameters() if torch.equal(value, before[name])]
-    stayed = [name for name in stayed if not OUTPUT_NORM.match(name)]
-    if stayed:
-        raise WeightsError(f"{path} is not a weight file of this {type(backbone).__name__}: {len(stayed)} of its {len(before)} "
-                           f"tensors are missing or of another shape, first {stayed[0]}")
+    with loaded_shapes(backbone) as loaded:
+        model.init_weights()
+    own_shapes = {name: tuple(value.shape) for name, value in backbone.named_parameters()}
+    missing = [name for name, shape in own_shapes.items() if loaded.get(name) != shape and not OUTPUT_NORM.match(name)]
+    if missing:
+        raise WeightsError(f"{path} is not a weight file of this {type(backbone).__name__}: {len(missing)} of its {len(own_shapes)} "
+                           f"tensors are missing or of another shape, first {missing[0]}")
     # a deeper sibling (pvtv2_b2 for pvtv2_b1) has every tensor that is needed, and more
     numbers, own = count_numbers(given, without=("fc", "head")), count_numbers(backbone.state_dict())
     if numbers > EXTRA * own:
