@@ -56,7 +56,7 @@ def recorded_ious(assigner: Any) -> Iterator[list[Tensor]]:
 
 @contextlib.contextmanager
 def loaded_shapes(module: nn.Module) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Inside, the names and shapes of all tensors that anybody loads into `module` are recorded, those of unknown names too."""
+    """Inside, names and shapes of all tensors that are loaded into `module` are recorded, unknown names too."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def record(_: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:

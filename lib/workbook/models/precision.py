@@ -18,19 +18,19 @@ from mmcv.cnn import ConvAWS2d, ConvWS2d
 from torch import Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
-# The layers that predict class and box: rpn_cls, fc_reg, vfnet_reg_refine, cls_branches.0, ... They cost little. In bfloat16 they cost
-# the demo .010 bbox_mAP (95% over six seeds: .003 to .017), where each seed was below its float32 twin
+# The layers that predict class and box: rpn_cls, fc_reg, vfnet_reg_refine, cls_branches.0, ... They take little time. In bfloat16
+# they cost the demo .010 bbox_mAP (95% over six seeds: .003 to .017), where each seed was below its float32 twin
 PREDICTOR = re.compile(r"\.(\w+_(cls|reg|refine)|(cls|reg)_branches\.[\d.]+)$")
 
 
 def set_precision(model: Model, device: torch.device, precision: str) -> Model:
     """The model on `device`, its maps channels-last, its parts computing in `precision`, fp32 or bf16.
 
-    Parameters, and all that the parts hand on, stay float32; the keys of the state dict stay too. A second call replaces what the
-    first has set. Copies of the model (`copy.deepcopy`, pickle) compute in the same precision with their own weights.
+    Parameters, and all that the parts hand on, stay float32; the keys of the state dict stay too. A second call replaces what
+    the first has set. Copies of the model (`copy.deepcopy`, pickle) compute in the same precision with their own weights.
 
-    The kernels of oneDNN and cuDNN work channels-last and would turn every map around twice. A step of R50 on 2 cores, batch 2: at
-    1024 px 7.2 s in bf16 (contiguous 9.6) and 15.2 in fp32 (21.8); at 256 px 5% less.
+    The kernels of oneDNN and cuDNN work channels-last and would turn every map around twice. A step of R50 on 2 cores, batch 2:
+    at 1024 px 7.2 s in bf16 (contiguous 9.6) and 15.2 in fp32 (21.8); at 256 px 5% less.
     """
     model.to(device)
     for module in model.modules():
@@ -50,7 +50,8 @@ def set_precision(model: Model, device: torch.device, precision: str) -> Model:
 def heads_of(model: nn.Module) -> Iterator[nn.Module]:
     """The heads that turn maps or RoI features into classes and boxes; a cascade has one a stage."""
     roi_head = getattr(model, "roi_head", None)
-    for head in (getattr(model, "rpn_head", None), getattr(model, "bbox_head", None), getattr(roi_head, "bbox_head", None)):
+    owners = ((model, "rpn_head"), (model, "bbox_head"), (roi_head, "bbox_head"))
+    for head in (getattr(owner, name, None) for owner, name in owners):
         if isinstance(head, nn.ModuleList):
             yield from head
         elif head is not None:
@@ -82,7 +83,7 @@ def _is_slow_in_bf16(module: nn.Module) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Autocast:
-    """The forward of `module` under bfloat16 autocast. It refers to the module, not to a bound method, so copies get their own."""
+    """The forward of `module` under bfloat16 autocast. It refers to the module, so that a copied one refers to the copy."""
 
     module: nn.Module
     device_type: str
