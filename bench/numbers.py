@@ -22,7 +22,7 @@ from workbook.evaluation.coco_metrics import evaluate
 from workbook.evaluation.matching import match
 from workbook.evaluation.resampling import average_precision, figures_by_class, resample_weights
 from workbook.models.config import build_model
-from workbook.models.precision import place
+from workbook.models.precision import set_precision
 from workbook.training.loader import as_batch, to_device
 from workbook.training.validation import as_coco
 
@@ -65,7 +65,7 @@ def p4() -> list[Row]:
 def p5() -> list[Row]:
     """Trace and all replays of the val images, against `simple_test` on them; random weights give the most detections."""
     job = job_of(dataset=few_images(4, 10), backbone="tf_efficientnet_lite0", recipe="finetune", image_size=320)
-    model = place(build_model(job.config), job.device, job.precision).eval()
+    model = set_precision(build_model(job.config), job.device, job.precision).eval()
     val = build_dataset(job.config.data.val)
 
     @torch.no_grad()

@@ -78,11 +78,11 @@ def run(
     """
     asked = check_parameters(dict(locals()))
     from workbook.notebooks import execute_notebook
+    from workbook.training import launch
     from workbook.training.job import prepare
-    from workbook.training.train import train
 
     with _exit_when_stopped():
-        done = train(prepare(asked))
+        done = launch.run(prepare(asked))
     # the run is done, so the notebook only shows it
     page = execute_notebook("2_train", done.folder / "2_train.ipynb", asked.model_dump(mode="json"))
     print(f"page: {page}")

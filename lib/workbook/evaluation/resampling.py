@@ -12,7 +12,6 @@ images.)
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
+from workbook.cores import usable_cores
 from workbook.evaluation.matching import Matches
 
 RECALLS = 101  # AP is the mean of the precision at recall 0, .01 … 1
@@ -52,7 +52,7 @@ def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
     columns = _columns(weights, order)
     truths = _truths(matches, columns)
     result = np.zeros((len(weights), len(matches.ious), len(matches.areas), len(matches.classes)))
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
+    with ThreadPoolExecutor(usable_cores()) as workers:
         jobs = [
             workers.submit(finds.fill, columns[:, part], truths[:, place, part], result[part, :, :, place])
             for place, finds in _finds(matches, order)

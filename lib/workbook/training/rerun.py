@@ -14,10 +14,9 @@ from workbook.errors import RunError
 from workbook.files import outputs_root, read_json
 from workbook.runs.checkpoints import read_checkpoint
 from workbook.runs.folder import Run, read_log
-from workbook.training import environment
+from workbook.training import environment, launch
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters
-from workbook.training.train import train
 
 TOLERANCE = 1e-9  # figures that lie closer count as the same
 
@@ -61,7 +60,7 @@ def rerun(run: Run) -> Comparison:
             shutil.rmtree(job.run.folder)
     if job.device.type == "cpu":
         torch.set_num_threads(record["hardware"]["threads"])  # sums are split among them, and rounded differently
-    return compare(run, train(job))
+    return compare(run, launch.run(job))
 
 
 def compare(before: Run, after: Run) -> Comparison:
