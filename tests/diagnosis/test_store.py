@@ -213,3 +213,29 @@ def test_the_fingerprint_is_of_every_field(saved: SavedDiagnosis) -> None:
         changed: Any = {**value, "x": "1"} if isinstance(value, dict) else 0.7 if isinstance(value, float) else f"{value}x"
         assert dataclasses.replace(made, **{name: changed}).fingerprint != made.fingerprint, name
     assert set(MadeFrom.__dataclass_fields__) >= {"val", "train", "predictions", "checkpoint", "code", "versions", "iou"}
+
+
+@pytest.mark.parametrize("iou", [0.0, 1.0, -0.1, 1.5])
+def test_an_impossible_iou_is_refused(saved: SavedDiagnosis, iou: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        load_or_diagnose(saved.run, iou, "cpu")
+
+
+def test_the_detections_are_read_back_as_columns(saved: SavedDiagnosis) -> None:
+    results = saved.results
+    assert len(results) == len(saved.detections) == 2
+    assert results.to_coco() == read_json(saved.run.folder / "predictions.json")
+
+
+def test_limits_are_the_configs(saved: SavedDiagnosis) -> None:
+    assert saved.proposal_limit == 300 and saved.anchor_iou == 0.3
+    assert saved.images_dir == Path(saved.config.data.val.img_prefix)
+    trace = saved.trace.assign(no_positive=[True, True, None], best_anchor_iou=[0.2, 0.4, 0.1])
+    assert saved.is_unreachable(trace).tolist() == [True, False, False]
+
+
+def test_an_unfinished_run_is_refused(saved: SavedDiagnosis) -> None:
+    saved.run.update(status="running")
+    for ask in (load, load_or_diagnose):
+        with pytest.raises(RunError, match="run is running: only a finished run"):
+            ask(saved.run)

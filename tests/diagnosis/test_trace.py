@@ -247,3 +247,32 @@ def test_boxes_are_in_pixels_of_the_original_image(tmp_path: Path) -> None:
     assert row["stage"] == "detected"
     assert row["best_bbox"] == pytest.approx([60, 100, 40, 40], abs=0.01)
     assert row["resized_side"] == pytest.approx(20)
+
+
+def test_without_a_pre_nms_limit_nothing_is_cut_by_it(tmp_path: Path) -> None:
+    """nms_pre = 0 means no limit to mmdet, and so to the cuts that are read beside it."""
+    scene = Scene([(HERE, "cat")], [Answer(HERE, SURE)])
+    row = traced(tmp_path, scripted_rcnn([scene], rpn={"nms_pre": 0, "max_per_img": 100}), [scene]).iloc[0]
+    assert row["stage"] == "detected" and row["candidate_cut"] == ""
+
+
+def test_what_one_object_says_of_its_way(tmp_path: Path) -> None:
+    """Every column of one found and one missed object, by hand."""
+    other = at(160, 160)
+    scene = Scene([(HERE, "cat"), (other, "dog")], [
+        Answer(shifted(HERE, 4), SURE, to=HERE, objectness=0.8), Answer(shifted(other, 8), {"cat": 0.6, "dog": 0.3}, objectness=0.9),
+        Answer(at(10, 10), {"cat": 0.95}, objectness=0.95)])
+    found, missed = (row for _, row in traced(tmp_path, scripted_rcnn([scene]), [scene], iou=0.75).iterrows())
+    assert (found["stage"], found["candidate_rank"], found["first_rank"], found["candidates_on"]) == ("detected", 3, 3, 1)
+    assert (found["predictions_of_class"], found["predictions_fitting"], found["named_class"]) == (1, 1, "cat")
+    assert (found["false_above"], found["precision"], found["size"]) == (1, pytest.approx(0.5), "medium")
+    assert found["detection_iou"] == pytest.approx(1, abs=1e-3) and found["score"] == pytest.approx(0.9, abs=1e-4)
+    assert (missed["stage"], missed["candidate_rank"], missed["named_class"]) == ("box", 2, "cat")
+    assert pd.isna(missed["first_rank"]), "no candidate reaches IoU .75"
+    assert missed["class_score"] == pytest.approx(0.3, abs=1e-4) and missed["named_score"] == pytest.approx(0.6, abs=1e-4)
+    assert missed["box_iou"] == pytest.approx(32 / 48, abs=1e-3) == missed["candidate_iou"]
+    assert pd.isna(missed["score"]) and pd.isna(missed["false_above"]) and pd.isna(missed["detection_iou"])
+    assert missed["best_bbox"] == pytest.approx([168, 160, 40, 40], abs=0.1)
+    for size in ("all", "medium"):
+        assert (found[f"found_{size}"], missed[f"found_{size}"]) == (True, False) and found[f"false_above_{size}"] == 1
+    assert pd.isna(found["found_small"]) and pd.isna(found["precision_large"]) and pd.isna(found["false_above_small"])

@@ -143,7 +143,7 @@ class SavedDiagnosis:
         """Which of these rows have no positive because their best anchor overlaps them too little."""
         if self.anchor_iou is None or "no_positive" not in objects:
             return pd.Series(False, index=objects.index)
-        return objects["no_positive"].fillna(False).astype(bool) & (objects["best_anchor_iou"] < self.anchor_iou)
+        return objects["no_positive"].astype("boolean").fillna(False).astype(bool) & (objects["best_anchor_iou"] < self.anchor_iou)
 
 
 def load_or_diagnose(run: Run, iou: float = 0.5, device: str = "auto") -> SavedDiagnosis:
