@@ -14,8 +14,8 @@ import psutil
 import pytest
 import torch
 from mmdet.datasets import build_dataset
-from test_resume import assert_same, without_seconds
 
+from same_states import assert_same, without_seconds
 from scenes import make_dataset
 from small_run import SMALL
 from workbook.errors import ParameterError, RunError

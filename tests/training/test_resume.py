@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from forking import Trainer
+from same_states import assert_same, without_seconds
 from scenes import make_dataset
 from small_run import NARROW
 from workbook.files import read_json, write_json
@@ -69,26 +70,6 @@ class Study:
 
 def words(**changed: Any) -> list[str]:
     return ["run", *(word for key, value in {**SETTING, **changed}.items() for word in (f"--{key}", str(value)))]
-
-
-def without_seconds(record: dict[str, Any]) -> dict[str, Any]:
-    """The size of the log goes with the digits of its times."""
-    return {key: value for key, value in record.items() if key not in ("seconds", "log_bytes")}
-
-
-def assert_same(one: Any, two: Any) -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, two)
-    elif isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key in one:
-            assert_same(one[key], two[key])
-    elif isinstance(one, tuple):
-        assert len(one) == len(two)
-        for pair in zip(one, two, strict=True):
-            assert_same(*pair)
-    else:
-        assert one == two
 
 
 @pytest.fixture(scope="module")

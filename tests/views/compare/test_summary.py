@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from coco_cases import coco_metrics
 from measured_runs import val_truth, write_measured
 from run_folders import write_run
-from workbook.evaluation.coco_metrics import coco_metrics
 from workbook.files import read_json, write_json
 from workbook.views.compare.summary import summarize
 from workbook.views.compare.tables import select
