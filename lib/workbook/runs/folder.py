@@ -3,8 +3,9 @@
     outputs/runs/<detector>-<backbone>-<8 hex>/
         run.json  config.py  log.jsonl  checkpoints/  predictions.json  metrics.json  figures/  2_train.ipynb  2_train.html
 
-The eight hex digits are a hash of the parameters and of the data, so the same question always lands in the same folder: a
-finished run is found again and never overwritten, a broken one is taken up where it stopped.
+The eight hex digits are a hash of the run's identity: parameters, data, the content of its weight files and its precision. So the
+same question always lands in the same folder: a finished run is found again and never overwritten, a broken one goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -30,7 +32,8 @@ from workbook.files import WRITABLE, outputs_root, read_json, write_json, write_
 from workbook.runs.lease import LIMIT, Lease, Owner, living_owner
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
-NOT_IDENTITY = ("device", "devices", "tracker", "checkpoint_minutes")
+NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
 
@@ -124,35 +127,50 @@ class Run:
             claim.release()
 
 
-def run_name(parameters: Mapping[str, Any], data_hash: str) -> str:
-    """`<detector>-<backbone>-<8 hex>`: the name says what was asked, the digits make it unique.
+def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> dict[str, Any]:
+    """Everything that makes this run another than others, by name; it stands in `run.json`, so two names can be told apart.
 
-    Any value that changes the result changes the digits; a `/` of a timm name becomes `_`.
+    resolved: what stands in the place of parameters that name a thing by a word or a path: the sha256 of weight files, the
+    precision as it became (`training.identity.resolve`). `devices` is part of it: processes that share a batch add up its
+    gradients in another order, and draw other random numbers.
     """
     asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY}
-    digest = hashlib.sha256(json.dumps([asked, data_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return {**asked, **resolved, "data": data_hash}
+
+
+def run_name(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> str:
+    """`<detector>-<backbone>-<8 hex>`: the name says what was asked, the digits are of the `identity`. A `/` becomes `_`."""
+    parts = identity(parameters, data_hash, resolved)
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return f"{parameters['detector']}-{parameters['backbone']}-{digest}".replace("/", "_")
 
 
-def create_run(parameters: Mapping[str, Any], data_hash: str, root: Path | None = None) -> Run:
-    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` is kept.
+def create_run(
+    parameters: Mapping[str, Any], data_hash: str, root: Path | None = None, resolved: Mapping[str, str] = NOTHING
+) -> Run:
+    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` stays as it is.
 
-    root: the folder of the runs, `runs_root()` when not given. Raises RunBusyError when another process makes it right now.
+    root: the folder of the runs, `runs_root()` when not given; resolved as in `identity`. Raises RunBusyError when another
+    process makes it right now.
     """
-    run = Run((root or runs_root()) / run_name(parameters, data_hash))
+    run = Run((root or runs_root()) / run_name(parameters, data_hash, resolved))
     try:
         run.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not (run.folder / "run.json").exists():
             with run.claim():  # two that find it missing at once: the later must not overwrite what the first has recorded since
                 if not (run.folder / "run.json").exists():
-                    with _next_number(run.folder.parent) as number:
-                        write_json(run.folder / "run.json", {
-                            "name": run.name, "number": number, "parameters": dict(parameters), "status": "running", "error": None,
-                            "started": now(), "finished": None,
-                        })
+                    _write_first_record(run, parameters, identity(parameters, data_hash, resolved))
     except OSError as error:
         raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error
     return run
+
+
+def _write_first_record(run: Run, parameters: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    with _next_number(run.folder.parent) as number:
+        write_json(run.folder / "run.json", {
+            "name": run.name, "number": number, "parameters": dict(parameters), "identity": dict(parts), "status": "running",
+            "error": None, "started": now(), "finished": None,
+        })
 
 
 def open_run(name: str | Path) -> Run:

@@ -30,7 +30,8 @@ def train_on_devices(job: Job) -> Run:
     The others write to `device-<number>.log` in the run folder. Raises RunBusyError when somebody else trains it, RunError with the
     reason when one of the processes failed, and Stopped after Ctrl-C or SIGTERM, with a checkpoint.
     """
-    count, run = job.parameters.devices, job.run
+    count = job.parameters.devices
+    run = job.open_run()
     if run.status == "done":
         print(f"already done: {run.folder}")
         return run
@@ -69,7 +70,7 @@ def main(parameters: str, root: str) -> None:
     world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     job = prepare(check_parameters(json.loads(parameters)), Path(root))
     if not world.is_main:
-        log = os.open(job.run.folder / f"device-{world.rank}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        log = os.open(job.run_folder / f"device-{world.rank}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(log, 1), os.dup2(log, 2)
     if job.device.type == "cuda":
         job = replace(job, device=torch.device("cuda", world.rank))
