@@ -93,7 +93,7 @@ def eight_job(key: str, dataset: Dataset) -> Job:
 def overfit(key: str, dataset: Dataset) -> tuple[float, int]:
     """Train on the eight; the best mAP_50 on them, and the steps it took. The lr drops to a tenth for the last fifth of the steps."""
     job = eight_job(key, dataset)
-    training = Training(job, job.run, Tracker(), StopSignals(), lambda: None)
+    training = Training(job, job.open_run(), Tracker(), StopSignals(), lambda: None)
     training.model.backbone.requires_grad_(key not in FROZEN)
     batch = next(iter(batches(training.train_set, TILES, 0, 0, job.device)))
     best = 0.0

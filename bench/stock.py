@@ -58,7 +58,7 @@ class Ours:
     """A training of the workbook in pieces: its own step, loader and validation."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.training = job, Training(job, job.run, Tracker(), StopSignals(), lambda: None)
+        self.job, self.training = job, Training(job, job.open_run(), Tracker(), StopSignals(), lambda: None)
 
     def epoch(self) -> float:
         """Seconds a step of one pass over the training images."""

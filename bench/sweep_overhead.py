@@ -16,13 +16,12 @@ import tempfile
 import time
 from unittest.mock import patch
 
-from rich.console import Console
-
 from workbook.sweep.command import sum_up
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import check_plan, execute, make_plan
 from workbook.sweep.table import Screen, plan_table, plan_words
+from workbook.terminal import open_console
 
 # one step an epoch on 32 pixels, with an eighth of the channels
 TINY = {
@@ -46,7 +45,7 @@ def sweep_seconds(runs: int, slots: int) -> tuple[float, float]:
 
 
 def main(runs: int, slots: int) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = open_console()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["WORKBOOK_OUTPUTS"] = folder
         started = time.monotonic()
@@ -61,7 +60,7 @@ def main(runs: int, slots: int) -> None:
                 screen.update()
         wall = time.monotonic() - started
         sum_up(plan, console)
-        own = [entry.seconds - entry.run.record["seconds"] for entry in plan]
+        own = [entry.progress.seconds - entry.run.record["seconds"] for entry in plan]
     importing = time.monotonic()
     subprocess.run([sys.executable, "-c", "import workbook.training.train"], check=True)
     importing = time.monotonic() - importing

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
@@ -17,12 +19,16 @@ from rich.table import Table
 
 from workbook.errors import RunError, WorkbookError
 from workbook.files import WRITABLE, outputs_root
-from workbook.runs.folder import FIRST_RUN, finished_run, list_runs, open_run, runs_root
+from workbook.runs.folder import FIRST_RUN, also_broken, finished_run, list_runs, open_run, runs_root
+from workbook.terminal import open_console
 from workbook.training.parameters import Parameters, check_parameters
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
 FIELDS = Parameters.model_fields
+_IMAGE_SIZE = str(FIELDS["image_size"].default[0])
+ONE_A_SWEEP = ("device", "devices", "tracker", "checkpoint_minutes", "overrides")  # all runs of a sweep share these
+Command = Callable[..., None]
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
@@ -44,39 +50,45 @@ def _refuse(words: str) -> None:
     sys.exit(2)
 
 
-def _option(name: str) -> Any:
-    return typer.Option(help=FIELDS[name].description)
+def _with_parameters(make: Callable[[str], inspect.Parameter]) -> Callable[[Command], Command]:
+    """Gives a command an option for each parameter of a run, in the place of `**given`, before the options of its own."""
+    def decorate(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True)
+        others = [option for option in own.parameters.values() if option.kind is not inspect.Parameter.VAR_KEYWORD]
+        arguments = [option for option in others if option.kind is not inspect.Parameter.KEYWORD_ONLY]
+        named = [option for option in others if option.kind is inspect.Parameter.KEYWORD_ONLY]
+        options = [*arguments, *map(make, FIELDS), *named]
+        command.__signature__ = own.replace(parameters=options)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
-def _several(name: str) -> Any:
-    return typer.Option(help=f"{FIELDS[name].description}; several with commas")
+def _one_value(name: str) -> inspect.Parameter:
+    """The option of `run`: a value, with the default of `Parameters`."""
+    field = FIELDS[name]
+    kind, default = (str, _IMAGE_SIZE) if name == "image_size" else (field.annotation, field.default)
+    annotation = Annotated[kind, typer.Option(help=field.description)]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _several_values(name: str) -> inspect.Parameter:
+    """The option of `sweep`: nothing, a value, or where runs may differ in it several with commas."""
+    field = FIELDS[name]
+    kind, more = (field.annotation, "") if name in ONE_A_SWEEP else (str, "; several with commas")
+    annotation = Annotated[kind | None, typer.Option(help=f"{field.description}{more}")]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 @app.command(epilog=f"Example: {FIRST_RUN}")
-def run(
-    dataset: Annotated[str, _option("dataset")] = FIELDS["dataset"].default,
-    detector: Annotated[str, _option("detector")] = FIELDS["detector"].default,
-    backbone: Annotated[str, _option("backbone")] = FIELDS["backbone"].default,
-    recipe: Annotated[str, _option("recipe")] = FIELDS["recipe"].default,
-    pretrained: Annotated[str, _option("pretrained")] = FIELDS["pretrained"].default,
-    load_from: Annotated[str, _option("load_from")] = FIELDS["load_from"].default,
-    epochs: Annotated[int, _option("epochs")] = FIELDS["epochs"].default,
-    image_size: Annotated[str, _option("image_size")] = "1024",
-    batch_size: Annotated[int, _option("batch_size")] = FIELDS["batch_size"].default,
-    seed: Annotated[int, _option("seed")] = FIELDS["seed"].default,
-    device: Annotated[str, _option("device")] = FIELDS["device"].default,
-    devices: Annotated[int, _option("devices")] = FIELDS["devices"].default,
-    precision: Annotated[str, _option("precision")] = FIELDS["precision"].default,
-    tracker: Annotated[str, _option("tracker")] = FIELDS["tracker"].default,
-    checkpoint_minutes: Annotated[float, _option("checkpoint_minutes")] = FIELDS["checkpoint_minutes"].default,
-    overrides: Annotated[str, _option("overrides")] = FIELDS["overrides"].default,
-) -> None:
+@_with_parameters(_one_value)
+def run(**given: Any) -> None:
     """Train one detector with one backbone; the same parameters always lead to the same run folder.
 
     A finished run is not trained again, a broken-off one goes on. The last line is the run folder. Ctrl-C and SIGTERM save a
     checkpoint and leave (exit codes 130 and 143).
     """
-    asked = check_parameters(dict(locals()))
+    asked = check_parameters(given)
     from workbook.notebooks import execute_notebook
     from workbook.training import launch
     from workbook.training.job import prepare
@@ -111,7 +123,7 @@ def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished ru
     table = Table("figure", "before", "after", "difference", box=None)
     for row in found.table.to_dict("records"):
         table.add_row(escape(row["figure"]), str(row["before"]), str(row["after"]), f"{row['difference']:.3g}")
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    open_console().print(table)
     print("The same to the bit." if found.equal else "Not the same to the bit. What is another:")
     if not found.equal:
         print(*(found.changes or ["nothing that is known: code, versions, hardware, settings and weight files are the same"]), sep="\n")
@@ -119,37 +131,24 @@ def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished ru
 
 
 @app.command(epilog="Example: workbook sweep --backbone resnet50,swin_t --seed 0,1,2 --jobs 2")
+@_with_parameters(_several_values)
 def sweep(
     file: Annotated[Path | None, typer.Argument(help="a YAML file of grids, such as studies/demo.yaml; options replace its keys")] = None,
-    dataset: Annotated[str | None, _several("dataset")] = None,
-    detector: Annotated[str | None, _several("detector")] = None,
-    backbone: Annotated[str | None, _several("backbone")] = None,
-    recipe: Annotated[str | None, _several("recipe")] = None,
-    pretrained: Annotated[str | None, _several("pretrained")] = None,
-    load_from: Annotated[str | None, _several("load_from")] = None,
-    epochs: Annotated[str | None, _several("epochs")] = None,
-    image_size: Annotated[str | None, _several("image_size")] = None,
-    batch_size: Annotated[str | None, _several("batch_size")] = None,
-    seed: Annotated[str | None, _several("seed")] = None,
-    device: Annotated[str | None, _option("device")] = None,
-    devices: Annotated[int | None, _option("devices")] = None,
-    precision: Annotated[str | None, _several("precision")] = None,
-    tracker: Annotated[str | None, _option("tracker")] = None,
-    checkpoint_minutes: Annotated[float | None, _option("checkpoint_minutes")] = None,
-    overrides: Annotated[str | None, _option("overrides")] = None,
+    *,
     jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
     on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
     address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, train nothing")] = False,
+    **given: Any,
 ) -> None:
     """Train every combination of the given values: commas separate several. Done runs are skipped, broken-off ones go on.
 
     Everything is checked before the first run starts. Ends with 1 when a run failed; the same call takes up what is left.
     """
-    given = {name: value for name, value in locals().items() if name in FIELDS and value is not None}
     from workbook.sweep.command import run_sweep
 
-    raise typer.Exit(run_sweep(file, given, jobs, on, address, dry_run))
+    asked = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(run_sweep(file, asked, jobs, on, address, dry_run))
 
 
 @app.command("list", epilog="Example: workbook list")
@@ -159,15 +158,25 @@ def list_command() -> None:
 
     runs = list_runs()
     if not runs:
-        raise RunError(f"no runs in {runs_root()}: make one with `{FIRST_RUN}`")
+        raise RunError(f"no runs in {runs_root()}: make one with `{FIRST_RUN}`{also_broken()}")
     idle = {run.name for run in runs if not run.busy}
     table = Table("Exp", "run", "dataset", "status", "epochs", "mAP", "mAP_50", "mAP_s", box=None)
     for row in comparison(runs).to_dict("records"):
-        figures = [f"{row[f'val/{key}']:.3f}" if row[f"val/{key}"] == row[f"val/{key}"] else ""
-                   for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
+        figures = [_three_decimals(row[f"val/{key}"]) for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
         status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
         table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, str(row["Epoch"]), *figures)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    open_console().print(table)
+    _print_broken()
+
+
+def _three_decimals(value: float) -> str:
+    return f"{value:.3f}" if pd.notna(value) else ""
+
+
+def _print_broken() -> None:
+    """Names run folders that cannot be read, in one line on stderr."""
+    if words := also_broken():
+        print(words.strip(), file=sys.stderr)
 
 
 @app.command(epilog="Example: workbook compare --dataset tree_crowns")
@@ -181,8 +190,9 @@ def compare(
 
     chosen = select(runs, dataset)
     paths = write_comparison(comparison(chosen), outputs_root())
-    Console(width=None if sys.stdout.isatty() else 160).print(Markdown(summarize(chosen)))
+    open_console().print(Markdown(summarize(chosen)))
     print(*paths, sep="\n")
+    _print_broken()
 
 
 @app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")
@@ -218,7 +228,7 @@ def browse(
         views = Table("shows", "saved view", box=None)
         for row in table(dataset).to_dict("records"):
             views.add_row(escape(str(row["shows"])), escape(row["saved view"]))
-        Console(width=None if sys.stdout.isatty() else 160).print(views)
+        open_console().print(views)
         print(f"Dataset {dataset.name}: choose a saved view at the upper left of the App. Its description says what it shows.")
         print(directions(session.server_port, port), "Ctrl-C ends it; tags and views are kept.", sep="\n", flush=True)
         session.wait(-1)
@@ -247,7 +257,7 @@ def split(
     seed: Annotated[int, typer.Option(help="another seed, another split")] = 0,
     group_by: Annotated[str, typer.Option(help="a field of the images; those with the same value stay together")] = "",
 ) -> None:
-    """Make a val set from train.json: stratified by class and object size, seeded. The whole file is kept as all.json."""
+    """Make a val set from train.json: stratified by class and object size, seeded. The whole file stays as all.json."""
     from workbook.data.split import split as split_dataset
 
     print(*split_dataset(name, val_share=val_share, seed=seed, group_by=group_by), sep="\n")

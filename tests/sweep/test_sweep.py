@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,7 @@ def test_what_cannot_start_is_all_named_before_anything_starts() -> None:
 def test_a_failed_a_killed_and_a_busy_run_do_not_stop_the_others(capfd: pytest.CaptureFixture) -> None:
     plan = make_plan([{**TINY, "seed": [0, 1]}, {**TINY, "overrides": BROKEN}, {**TINY, "epochs": 200}])
     held, _, _, long = (entry.run for entry in plan)
-    create_run(plan[0].parameters.model_dump(mode="json"), find_dataset("scenes").hash)
+    create_run(plan[0].parameters.model_dump(mode="json"), find_dataset("scenes").hash, resolved=plan[0].resolved)
     file = outputs_root() / "sweep.yaml"
     file.write_text(json.dumps([{**TINY, "seed": [0, 1]}, {**TINY, "overrides": BROKEN}, {**TINY, "epochs": 200}]))
 
@@ -311,7 +310,11 @@ def test_without_ray_and_with_an_address_for_the_outputs_it_says_so(monkeypatch:
 def fifty() -> list[Entry]:
     plan = make_plan([{**TINY, "backbone": [f"pvtv2_b{size}" for size in range(5)], "seed": list(range(10))}])
     known = Known(10, {"gpu": None, "cpu": "Xeon", "cores": 2}, 0, ())
-    return [replace(entry, known=known, state="running" if at in (3, 4) else "done" if at < 3 else "new") for at, entry in enumerate(plan)]
+    states = ["done"] * 3 + ["running"] * 2 + ["new"] * 45
+    for entry, state in zip(plan, states, strict=True):
+        entry.progress.known = known
+        entry.progress.state = state
+    return plan
 
 
 @pytest.mark.parametrize("width", [100, 160])
@@ -327,7 +330,7 @@ def test_fifty_runs_stay_readable(width: int) -> None:
             (line,) = [line for line in lines if entry.run.name in line]
             assert line.split()[0] == str(number) and f"seed={entry.parameters.seed}" in line and entry.state in line
     with console.capture() as captured:
-        console.print(Screen(plan, pace, 2, console)._table())
+        console.print(Screen(plan, pace, 2, console).table())
     lines = captured.get().splitlines()
     assert len(lines) <= 28 and sum("running" in line and "pvtv2" in line for line in lines) == 2
     assert "50 runs: 3 done, 45 new, 2 running" in captured.get() and "not shown" in captured.get()
@@ -341,9 +344,12 @@ def test_the_estimate_comes_from_finished_runs_of_the_kind_on_this_machine(tmp_p
         write_run(outputs_root(), backbone="pvtv2_b0", maps=[0.1], hour=hour, parameters={**asked, "seed": 90 + hour},
                   record={"hardware": {"gpu": None, "cpu": cpu, "cores": 2}, "seconds": seconds})
     pace = Eta(plan)
-    assert [pace.left(entry) for entry in plan[2:5]] == [0.0, 40.0, 40.0] and pace.left(plan[10]) is None
+    assert pace.left()[2:5] == [0.0, 40.0, 40.0] and pace.left()[10] is None
     assert pace.total(2) == (40.0 * 4, 40)  # 7 of b0 are left, 2 at once
     assert "About 3 min without 40 runs" in plan_words(plan, pace, 2)
-    plan[3].started, plan[3].seconds, plan[3].step, plan[3].known = 1.0, 30.0, 10, Known(10, {}, 0, ())
-    assert pace.left(plan[4]) == pytest.approx(30.0)  # what was seen in this sweep counts more
+    trains = plan[3].progress
+    trains.started = 1.0
+    trains.seconds = 30.0
+    trains.step = 10
+    assert pace.left()[4] == pytest.approx(30.0)  # what this sweep measures counts more
     assert [duration(seconds) for seconds in (45, 700, 11_100)] == ["45 s", "12 min", "3 h 05 min"]

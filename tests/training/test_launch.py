@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_number_of_devices_is_refused(runs, tmp_path, mo
     monkeypatch.setenv("WORKBOOK_DATA", str(runs[2].folder.parents[2] / "data"))
     monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "outputs"))
     job = prepare(check_parameters({**SMALL, "batch_size": 4}))
-    shutil.copy(runs[2].last_checkpoint, job.run.last_checkpoint)
+    shutil.copy(runs[2].last_checkpoint, job.open_run().last_checkpoint)
     with pytest.raises(RunError, match="by a training on devices=2, and this one has devices=1: go on with devices=2, or delete"):
         launch.run(job)
 

@@ -111,7 +111,7 @@ def assert_same_weights(first: Any, second: Any) -> None:
 
 def test_a_run_that_somebody_trains_is_refused(data: Dataset) -> None:
     asked = job()
-    with asked.run.claim(), pytest.raises(RunBusyError, match=f"is being trained by process {os.getpid()} on"):
+    with asked.open_run().claim(), pytest.raises(RunBusyError, match=f"is being trained by process {os.getpid()} on"):
         train(job())
 
 
@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(data: Dataset) -> None:
     asked = job(overrides=f"{NARROW} optimizer.lr=1e9 optimizer_config.grad_clip=None lr_config.warmup=None")
     with pytest.raises(TrainingError, match=r"not finite at step \d+ \(epoch \d, lr 1e\+09\).*Lower the lr"):
         train(asked)
-    assert asked.run.status == "failed" and "not finite at step" in asked.run.record["error"]
+    assert asked.open_run().status == "failed" and "not finite at step" in asked.open_run().record["error"]
 
 
 def test_the_advice_to_clip_gradients_can_be_followed_with_a_recipe_that_clips_none(data: Dataset) -> None:
@@ -133,7 +133,7 @@ def test_a_training_that_diverges_in_its_last_step_is_not_done(data: Dataset) ->
     assert asked.steps_an_epoch == 1
     with pytest.raises(TrainingError, match=r"the val loss is not finite after step 1 .*lr 1e\+09.*checkpoint: none yet"):
         train(asked)
-    assert asked.run.status == "failed" and not asked.run.best_checkpoint.exists()
+    assert asked.open_run().status == "failed" and not asked.open_run().best_checkpoint.exists()
 
 
 def test_what_cannot_be_done_is_refused_before_training(data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

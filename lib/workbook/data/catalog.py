@@ -43,6 +43,16 @@ class Dataset:
     def images_dir(self) -> Path:
         return self.folder / "images"
 
+    @property
+    def train(self) -> Coco:
+        """The tables of train.json: parsed when first asked for, again when the file has changed, and never to be changed."""
+        return read_coco(self.train_json)
+
+    @property
+    def val(self) -> Coco:
+        """The tables of val.json, as `train`."""
+        return read_coco(self.val_json)
+
 
 def data_root() -> Path:
     """The folder that holds one folder a dataset: `$WORKBOOK_DATA`, or `data/` beside `lib/`."""
@@ -85,7 +95,7 @@ def find_dataset(name: str) -> Dataset:
 
 def summary(dataset: Dataset) -> dict[str, Any]:
     """Name, hash and counts, as they stand in run.json. Objects are annotations but no crowds; sizes are COCO's."""
-    train, val = read_coco(dataset.train_json), read_coco(dataset.val_json)
+    train, val = dataset.train, dataset.val
     sizes = size_counts(val["annotations"])
     return {
         "name": dataset.name,

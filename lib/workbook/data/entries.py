@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
 from workbook.data.images import leaves_folder
+from workbook.data.reading import SMALLEST_SIDE
 
-SMALLEST_SIDE = 32  # pixels: mmdet's training passes over images with a smaller side
 MOST_OUTSIDE = 1.0  # pixels that a box may stick out, by rounding
 LARGEST_INT = 2**63  # exclusive: beyond it neither numpy nor the evaluation can hold a whole number
 

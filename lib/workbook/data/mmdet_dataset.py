@@ -1,4 +1,4 @@
-"""mmdet's CocoDataset with two promises it does not keep: labels follow our class order, and validation sees the truth."""
+"""mmdet's CocoDataset with three promises that it does not make: label order, ground truth in validation, one parse of a file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
 from mmdet.datasets.builder import DATASETS
 
-from workbook.data.images import image_path
+from workbook.data.images import LEAVES, LINKED, leaves_folder, linked_out
+from workbook.data.reading import Coco, DataError, read_coco
 
 
 @DATASETS.register_module()
@@ -18,15 +20,38 @@ class OrderedCocoDataset(CocoDataset):
     """Label i is `classes[i]`. mmdet numbers the categories as the file happens to list them, so train and val could differ."""
 
     def load_annotations(self, ann_file: str) -> list[dict[str, Any]]:
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of every step
-            infos = super().load_annotations(ann_file)
-        for info in infos:  # a run's val file may have come with the run, from somebody else
-            image_path(Path(self.img_prefix or ""), info["filename"])
+        """One dict an image, `filename` among its keys, from the tables that `read_coco` has parsed, which stay as they are."""
+        self.coco = indexed(read_coco(Path(ann_file)))
         ids = {category["name"]: category["id"] for category in self.coco.dataset["categories"]}
         self.cat_ids = [ids[name] for name in self.CLASSES]
         self.cat2label = {category: label for label, category in enumerate(self.cat_ids)}
+        self.img_ids = self.coco.get_img_ids()
+        infos = [{**self.coco.imgs[id_], "filename": self.coco.imgs[id_]["file_name"]} for id_ in self.img_ids]
+        require_inside(Path(self.img_prefix or ""), [info["filename"] for info in infos])
         return infos
 
     def with_truth(self, index: int) -> dict[str, Any]:
         """The image through the pipeline together with its ground truth, also in test mode where mmdet leaves it out."""
         return self.prepare_train_img(index)
+
+
+def indexed(tables: Coco) -> COCO:
+    """pycocotools' view of parsed tables. Raises DataError when annotations share an id: its index would lose one."""
+    coco = COCO()
+    coco.dataset = tables
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces every step
+        coco.createIndex()
+    coco.img_ann_map = coco.imgToAnns
+    coco.cat_img_map = coco.catToImgs
+    if len(coco.anns) < len(tables["annotations"]):
+        raise DataError("annotations share an id, but each must have one of its own: `workbook check` names them")
+    return coco
+
+
+def require_inside(images_dir: Path, file_names: list[str]) -> None:
+    """Raises DataError for the first name that leaves the folder: a val file may have come with a run, from somebody else."""
+    for name in file_names:
+        if leaves_folder(name):
+            raise DataError(f"{name}: {LEAVES}")
+    for name in sorted(linked_out(images_dir, file_names)):
+        raise DataError(f"{name}: {LINKED}")

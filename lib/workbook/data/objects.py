@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from workbook.data.catalog import Dataset
-from workbook.data.reading import is_crowd, read_coco
+from workbook.data.reading import is_crowd
 from workbook.evaluation.sizes import sizes_of
 
 SMALLEST_ANCHOR = 32**2  # pixels²
@@ -22,8 +22,7 @@ def objects(dataset: Dataset, image_size: tuple[int, int]) -> pd.DataFrame:
     A `size` on a border is the smaller one, so that the sizes add up.
     """
     rows = []
-    for split, path in (("train", dataset.train_json), ("val", dataset.val_json)):
-        content = read_coco(path)
+    for split, content in (("train", dataset.train), ("val", dataset.val)):
         names = {category["id"]: category["name"] for category in content["categories"]}
         images = {image["id"]: image for image in content["images"]}
         for a in content["annotations"]:
@@ -57,8 +56,8 @@ def counts(dataset: Dataset) -> pd.DataFrame:
     """
     found = objects(dataset, (1024, 1024))  # any size: only what is before the resize is counted
     rows = []
-    for split, path in (("train", dataset.train_json), ("val", dataset.val_json)):
-        content, of_split = read_coco(path), found[found["split"] == split]
+    for split, content in (("train", dataset.train), ("val", dataset.val)):
+        of_split = found[found["split"] == split]
         crowds = [a["category_id"] for a in content["annotations"] if is_crowd(a)]
         ids = {category["name"]: category["id"] for category in content["categories"]}
         for name in dataset.classes:
@@ -77,10 +76,12 @@ def _count(split: str, name: str, found: pd.DataFrame, images: int, crowds: int)
 
 
 def reach(found: pd.DataFrame) -> pd.DataFrame:
-    """How many of the `objects` an anchor can match after the resize: one row a step; a column a split, and its share.
+    """How many of the `objects` an anchor may match after the resize: one row a step; a column a split, and its share.
 
-    Faster R-CNN's smallest anchor in mmdet has 32² pixels (scale 8, stride 4). A box inside it reaches at most
-    IoU = area / 32²; a positive needs .7, and below .3 not even the best anchor of an object counts.
+    A rule of thumb for mmdet's default anchors, before anything is trained: Faster R-CNN's smallest has 32² pixels (scale 8,
+    stride 4). A box inside it reaches at most IoU = area / 32²; a positive needs .7, and below .3 not even the best anchor of
+    an object counts. Other anchors, other detectors and objects off the anchors' grid differ: notebook 3 asks the assigner of
+    the trained detector itself (`diagnosis.assignable`).
     """
     best_iou = (found["area_resized"] / SMALLEST_ANCHOR).where(found["side"] >= 1, -1.0)
     steps = pd.cut(best_iou, [-1, 0, 0.3, 0.7, float("inf")], right=False, labels=list(REACH)).astype(str)

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,6 +15,7 @@ from workbook.errors import WorkbookError
 from workbook.evaluation.sizes import sizes_of
 
 TABLES = ("images", "annotations", "categories")
+SMALLEST_SIDE = 32  # pixels: training passes over images with a smaller side
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may write one half of a pair, which cannot be printed or stored
 
 
@@ -57,8 +59,23 @@ class Coco(TypedDict):
 def read_coco(path: Path) -> Coco:
     """The content of a COCO file; whether its entries are sound is for `check_dataset` to say.
 
-    Raises DataError when it is missing, is no JSON, or lacks one of the three tables.
+    A file is parsed once a process and shared by all who ask, so nobody may change what is returned; a file whose size, inode
+    or times are others is parsed again. Raises DataError when it is missing, is no JSON, or lacks one of the three tables.
     """
+    try:
+        stat = path.stat()
+    except OSError:
+        return _parse(path)  # which says what is wrong
+    return _parsed(path.absolute(), (stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=4)  # train and val of two datasets: a large one takes gigabytes
+def _parsed(path: Path, stamp: tuple[int, int, int, int]) -> Coco:
+    """`stamp` keeps the content of an old file from being given for a new one."""
+    return _parse(path)
+
+
+def _parse(path: Path) -> Coco:
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
@@ -115,3 +132,14 @@ def is_crowd(annotation: Annotation) -> bool:
 def size_counts(annotations: list[Annotation]) -> Counter[str]:
     """How many objects (no crowds) are small, medium and large."""
     return Counter(size for a in annotations if not is_crowd(a) for size in sizes_of(a["area"]))
+
+
+def trainable_images(coco: Coco) -> list[int]:
+    """Ids of the images that training uses: with an annotation of a class (a crowd counts), no side under 32 pixels.
+
+    mmdet's rule (2.28, datasets/coco.py: CocoDataset._filter_imgs), without building its dataset.
+    """
+    classes = {category["id"] for category in coco["categories"]}
+    with_objects = {a["image_id"] for a in coco["annotations"] if a["category_id"] in classes}
+    large = (image for image in coco["images"] if min(image["width"], image["height"]) >= SMALLEST_SIDE)
+    return [image["id"] for image in large if image["id"] in with_objects]

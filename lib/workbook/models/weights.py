@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -162,7 +163,14 @@ def verify_checksum(path: Path, expected: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex sha256 of a file's contents."""
+    """Hex sha256 of a file's contents, read once a process while its size, inode and times stay the same."""
+    stat = path.stat()
+    return _sha256(path, (stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=1000)
+def _sha256(path: Path, stamp: tuple[int, int, int, int]) -> str:
+    """`stamp` keeps the answer for an old file from being given for a new one."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -3,31 +3,37 @@
     outputs/runs/<detector>-<backbone>-<8 hex>/
         run.json  config.py  log.jsonl  checkpoints/  predictions.json  metrics.json  figures/  2_train.ipynb  2_train.html
 
-The eight hex digits are a hash of the parameters and of the data, so the same question always lands in the same folder: a
-finished run is found again and never overwritten, a broken one is taken up where it stopped.
+The eight hex digits are a hash of the run's identity: parameters, data, the content of its weight files and its precision. So the
+same question always lands in the same folder: a finished run is found again and never overwritten, a broken one goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
+import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from workbook.errors import RunError
-from workbook.files import WRITABLE, outputs_root, read_json, write_json
+from workbook.files import WRITABLE, outputs_root, read_json, write_json, write_text
 from workbook.runs.lease import LIMIT, Lease, Owner, living_owner
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
-NOT_IDENTITY = ("device", "devices", "tracker", "checkpoint_minutes")
+NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
 
@@ -54,9 +60,10 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """`run.json`: parameters, status, versions, hardware, data, times."""
-        found = read_json(self.folder / "run.json")
-        if not isinstance(found, dict) or "status" not in found:
-            raise RunError(f"{self.folder / 'run.json'} is not the record of a run (it has no status): restore it, or delete the folder")
+        path = self.folder / "run.json"
+        found = read_json(path)
+        if not isinstance(found, dict) or not isinstance(found.get("status"), str):
+            raise RunError(f"{path} is not the record of a run (it has no status): restore it, or delete the folder")
         return found
 
     @property
@@ -120,34 +127,50 @@ class Run:
             claim.release()
 
 
-def run_name(parameters: Mapping[str, Any], data_hash: str) -> str:
-    """`<detector>-<backbone>-<8 hex>`: the name says what was asked, the digits make it unique.
+def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> dict[str, Any]:
+    """Everything that makes this run another than others, by name; it stands in `run.json`, so two names can be told apart.
 
-    Any value that changes the result changes the digits; a `/` of a timm name becomes `_`.
+    resolved: what stands in the place of parameters that name a thing by a word or a path: the sha256 of weight files, the
+    precision as it became (`training.identity.resolve`). `devices` is part of it: processes that share a batch add up its
+    gradients in another order, and draw other random numbers.
     """
     asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY}
-    digest = hashlib.sha256(json.dumps([asked, data_hash], sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return {**asked, **resolved, "data": data_hash}
+
+
+def run_name(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> str:
+    """`<detector>-<backbone>-<8 hex>`: the name says what was asked, the digits are of the `identity`. A `/` becomes `_`."""
+    parts = identity(parameters, data_hash, resolved)
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return f"{parameters['detector']}-{parameters['backbone']}-{digest}".replace("/", "_")
 
 
-def create_run(parameters: Mapping[str, Any], data_hash: str, root: Path | None = None) -> Run:
-    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` is kept.
+def create_run(
+    parameters: Mapping[str, Any], data_hash: str, root: Path | None = None, resolved: Mapping[str, str] = NOTHING
+) -> Run:
+    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` stays as it is.
 
-    root: the folder of the runs, `runs_root()` when not given. Raises RunBusyError when another process makes it right now.
+    root: the folder of the runs, `runs_root()` when not given; resolved as in `identity`. Raises RunBusyError when another
+    process makes it right now.
     """
-    run = Run((root or runs_root()) / run_name(parameters, data_hash))
+    run = Run((root or runs_root()) / run_name(parameters, data_hash, resolved))
     try:
         run.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not (run.folder / "run.json").exists():
             with run.claim():  # two that find it missing at once: the later must not overwrite what the first has recorded since
                 if not (run.folder / "run.json").exists():
-                    write_json(run.folder / "run.json", {
-                        "name": run.name, "parameters": dict(parameters), "status": "running", "error": None,
-                        "started": now(), "finished": None,
-                    })
+                    _write_first_record(run, parameters, identity(parameters, data_hash, resolved))
     except OSError as error:
         raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error
     return run
+
+
+def _write_first_record(run: Run, parameters: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    with _next_number(run.folder.parent) as number:
+        write_json(run.folder / "run.json", {
+            "name": run.name, "number": number, "parameters": dict(parameters), "identity": dict(parts), "status": "running",
+            "error": None, "started": now(), "finished": None,
+        })
 
 
 def open_run(name: str | Path) -> Run:
@@ -162,13 +185,30 @@ def open_run(name: str | Path) -> Run:
 
 
 def finished_run(name: str | Path = "") -> Run:
-    """The run of this name (or at this path), or the newest finished one. Raises RunError when there is none."""
+    """The finished run of this name (or at this path), or the newest finished one.
+
+    Raises RunError when there is none, and for a run that is not finished, with what to do about it.
+    """
     if name:
-        return open_run(name)
+        run = open_run(name)
+        if run.status != "done":
+            raise RunError(f"{run.name} is not finished: {_unfinished(run)}")
+        return run
     finished = [run for run in list_runs() if run.status == "done"]
     if not finished:
-        raise RunError(f"no finished run in {runs_root()}: make one with `{FIRST_RUN}`")
+        raise RunError(f"no finished run in {runs_root()}: make one with `{FIRST_RUN}`{also_broken()}")
     return finished[-1]
+
+
+def _unfinished(run: Run) -> str:
+    """The state of a run that is not done, and what to do."""
+    if owner := run.busy:
+        return f"{owner} trains it now. Wait for its end, or name a finished run (`workbook list`)"
+    again = "`workbook run` with its parameters goes on from its last checkpoint"
+    if run.status == "failed":
+        first_line = str(run.record.get("error")).partition("\n")[0]
+        return f"its training failed ({first_line}). Mend that; {again}"
+    return f"its training was broken off (status {run.status}): {again}"
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
@@ -193,13 +233,69 @@ def broken_runs(root: Path | None = None) -> dict[str, str]:
     return broken
 
 
-def exp_numbers(root: Path | None = None) -> dict[str, int]:
-    """Name → experiment number of every run in `root` (`runs_root()` when not given), whichever of them are shown."""
-    return {run.name: number for number, run in enumerate(list_runs(root), start=1)}
+def also_broken(root: Path | None = None) -> str:
+    """One line that names the broken run folders, to stand behind a message or a table; empty when there is none."""
+    broken = broken_runs(root)
+    if not broken:
+        return ""
+    reasons = "; ".join(broken.values())
+    return f"\n{len(broken)} run folder(s) cannot be read and are left out: {reasons}"
 
 
 def _folders(root: Path | None) -> list[Run]:
     return [Run(path.parent) for path in sorted((root or runs_root()).glob("*/run.json"))]
+
+
+# ---- experiment numbers ----------------------------------------------------------------------------------------------
+
+
+def exp_numbers(root: Path | None = None) -> dict[str, int]:
+    """Name → experiment number of every run in `root` (`runs_root()` when not given), whichever of them are shown.
+
+    The number is written into `run.json` when a run is made, so it stays when other runs come and go, and is not used again.
+    Runs without one (made before there were numbers, or copied from a folder where another has it) get the free numbers in the
+    order of their start. A broken record counts as far as its number or its start can be read.
+    """
+    marks = sorted((_mark(run) for run in _folders(root)), key=lambda mark: (mark[1] or "~", mark[0]))
+    owners: dict[int, str] = {}
+    for name, _, number in marks:
+        if number:
+            owners.setdefault(number, name)
+    numbers = {name: number for number, name in owners.items()}
+    unnumbered = [name for name, started, _ in marks if name not in numbers and started]
+    free = (number for number in itertools.count(1) if number not in owners)
+    return numbers | dict(zip(unnumbered, itertools.islice(free, len(unnumbered)), strict=True))
+
+
+def _mark(run: Run) -> tuple[str, str, int]:
+    """Name, start and number of a run, from what can be read of a broken record too; empty and 0 where it does not say."""
+    try:
+        text = (run.folder / "run.json").read_text(errors="replace")
+        record = json.loads(text)
+    except OSError:
+        record = {}
+    except ValueError:  # cut off: what stands before the cut is still good
+        found = re.findall(r'^ "(started|number)": "?([^",\n]+)"?,$', text, re.MULTILINE)
+        record = {key: int(value) if value.isdigit() else value for key, value in found}
+    record = record if isinstance(record, dict) else {}
+    started, number = record.get("started"), record.get("number")
+    return run.name, started if isinstance(started, str) else "", number if isinstance(number, int) and number > 0 else 0
+
+
+@contextmanager
+def _next_number(root: Path) -> Iterator[int]:
+    """The number of a run that is made inside; one process at a time may make one. A number is given once, also when its run is gone."""
+    lease = Lease(root / ".number.json")
+    while lease.take():
+        time.sleep(0.02)
+    try:
+        last = root / ".last_number"
+        given = int(last.read_text()) if last.exists() else 0
+        number = max([given, *exp_numbers(root).values()]) + 1
+        yield number
+        write_text(last, f"{number}\n")
+    finally:
+        lease.release()
 
 
 def now() -> str:

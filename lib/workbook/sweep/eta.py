@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbook.runs.folder import list_runs
-from workbook.sweep.plan import Entry
+from workbook.sweep.plan import Entry, Kind, kind_of
 
-# Runs that agree in these, on the same machine, take about the same time an image.
-KIND = ("detector", "backbone", "image_size", "overrides")
 MACHINE = ("gpu", "cpu", "cores")
 
 
@@ -19,42 +18,60 @@ class Eta:
 
     def __init__(self, plan: Sequence[Entry]) -> None:
         self.plan = plan
-        self.before: dict[tuple[str, ...], float] = {}
-        here = next((entry.known.hardware for entry in plan if entry.known), {})
+        here = next((entry.progress.known.hardware for entry in plan if entry.progress.known), {})
+        self.before: dict[Kind, float] = {}
         for record in (run.record for run in list_runs()):  # oldest first: the newest of a kind counts
-            if record["status"] == "done" and all(record["hardware"].get(key) == here.get(key) for key in MACHINE):
-                images = record["iterations"] * record["parameters"]["batch_size"]
-                self.before[_kind(record["parameters"])] = record["seconds"] / images
+            pace = _pace_of(record, here)
+            if pace is not None:
+                self.before[kind_of(record["parameters"])] = pace
 
-    def left(self, entry: Entry) -> float | None:
-        """Seconds that this run still has to train; None while no run of its kind has trained."""
-        if entry.steps is None or entry.state in ("done", "failed"):
-            return 0.0
-        pace = _own(entry)
-        pace = self._of_kind(entry) if pace is None else pace
-        return None if pace is None else pace * max(0, entry.steps - entry.step) * entry.parameters.batch_size
+    def paces(self) -> dict[Kind, float]:
+        """Seconds an image by kind: the mean of this sweep's runs, else of the newest finished run."""
+        measured: dict[Kind, list[float]] = defaultdict(list)
+        for entry in self.plan:
+            pace = _own_pace(entry)
+            if pace is not None:
+                measured[entry.kind].append(pace)
+        return {**self.before, **{kind: sum(values) / len(values) for kind, values in measured.items()}}
+
+    def left(self) -> list[float | None]:
+        """Seconds that each run of the plan still has to train; None while no run of its kind has trained."""
+        paces = self.paces()
+        return [_left(entry, paces) for entry in self.plan]
 
     def total(self, slots: int) -> tuple[float, int]:
         """Seconds until all are done with so many at once, without those that cannot be estimated yet; and how many these are."""
-        times = [self.left(entry) for entry in sorted(self.plan, key=lambda entry: entry.state != "running")]
+        times = self.left()
+        running_first = sorted(zip(self.plan, times, strict=True), key=lambda pair: pair[0].state != "running")
         ends = [0.0] * slots
-        for seconds in times:
+        for _, seconds in running_first:
             ends[ends.index(min(ends))] += seconds or 0.0
         return max(ends), times.count(None)
 
-    def _of_kind(self, entry: Entry) -> float | None:
-        kind = _kind(entry.parameters.model_dump(mode="json"))
-        now = [pace for other in self.plan if _kind(other.parameters.model_dump(mode="json")) == kind and (pace := _own(other)) is not None]
-        return sum(now) / len(now) if now else self.before.get(kind)
+
+def _left(entry: Entry, paces: Mapping[Kind, float]) -> float | None:
+    if entry.steps is None or entry.state in ("done", "failed"):
+        return 0.0
+    pace = _own_pace(entry)
+    if pace is None:
+        pace = paces.get(entry.kind)
+    return None if pace is None else pace * max(0, entry.steps - entry.progress.step) * entry.parameters.batch_size
 
 
-def _kind(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(parameters[name]) for name in KIND)
-
-
-def _own(entry: Entry) -> float | None:
+def _own_pace(entry: Entry) -> float | None:
     """Of a run that has trained a whole epoch in this sweep: before that its start and a missing validation would mislead."""
-    steps = entry.step - entry.first_step
-    if not entry.started or entry.known is None or steps < entry.known.steps_an_epoch:
+    now = entry.progress
+    if not now.started or now.known is None or entry.steps_done() < now.known.steps_an_epoch:
         return None
-    return (entry.seconds or time.monotonic() - entry.started) / (steps * entry.parameters.batch_size)
+    seconds = now.seconds or time.monotonic() - now.started
+    return seconds / (entry.steps_done() * entry.parameters.batch_size)
+
+
+def _pace_of(record: Mapping[str, Any], hardware: Mapping[str, Any]) -> float | None:
+    """Seconds an image of a finished run on this hardware; None for others, and where its record does not say."""
+    theirs = record.get("hardware") or {}
+    if record["status"] != "done" or any(theirs.get(key) != hardware.get(key) for key in MACHINE):
+        return None
+    seconds = record.get("seconds")
+    images = (record.get("iterations") or 0) * record["parameters"].get("batch_size", 0)
+    return seconds / images if seconds and images else None

@@ -20,8 +20,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from workbook.errors import WorkbookError
 from workbook.runs.folder import RunBusyError, runs_root
-from workbook.sweep.plan import Entry, Known, SweepError
+from workbook.sweep.plan import Entry, Known, Resolved, SweepError, resolve_all
 from workbook.training.parameters import Parameters
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -40,11 +41,17 @@ class LocalExecutor:
         self.context = multiprocessing.get_context("forkserver")
         self._warm_up()
 
+    def resolve(self, asked: Sequence[Parameters]) -> list[Resolved]:
+        """What weights and precision became, of each."""
+        return self._ask(resolve_all, list(asked))
+
     def check(self, asked: Sequence[Parameters]) -> list[Known | str]:
         """Prepare each of these without training it: what was found, or why it cannot start."""
-        if not asked:
-            return []
-        answer, process = self._fork(check_all, list(asked))
+        return self._ask(check_all, list(asked)) if asked else []
+
+    def _ask(self, task: Callable[[list[Parameters]], Any], asked: list[Parameters]) -> Any:
+        """The answer of a process that has the libraries. A traceback of it goes to stderr."""
+        answer, process = self._fork(task, asked)
         try:
             return answer.recv()
         except EOFError:
@@ -57,7 +64,8 @@ class LocalExecutor:
         """Train this run in a process of its own."""
         slot = min(set(range(self.slots)) - {slot for *_, slot in self.running.values()})
         parameters = entry.parameters
-        gpus = entry.known.gpus if entry.known else 0
+        known = entry.progress.known
+        gpus = known.gpus if known else 0
         if gpus > 1 and parameters.devices == 1 and parameters.device in ("auto", "cuda"):
             parameters = parameters.model_copy(update={"device": f"cuda:{slot % gpus}"})
         answer, process = self._fork(train_one, parameters, entry.run.name)
@@ -142,7 +150,7 @@ def use_threads(count: int) -> None:
 
 
 def check_all(asked: Sequence[Parameters]) -> list[Known | str]:
-    """What `prepare` says of each."""
+    """What `prepare` finds for each, or why it refuses."""
     with output_to(Path(os.devnull), also_errors=False):  # pycocotools announces every file; downloads show a bar on stderr
         return [_check(parameters) for parameters in asked]
 
@@ -157,7 +165,7 @@ def _check(parameters: Parameters) -> Known | str:
     try:
         job = prepare(parameters)
         check_tracker(parameters.tracker)
-    except Exception as error:
+    except (WorkbookError, ValueError) as error:  # anything else is an error of the code, and needs its traceback
         return f"{type(error).__name__}: {error}"
     gpus = torch.cuda.device_count() if job.device.type == "cuda" else 0
     return Known(job.steps_an_epoch, hardware(job.device), gpus, job.warnings)
@@ -193,14 +201,14 @@ def output_to(path: Path, also_errors: bool = True) -> Iterator[None]:
     """Everything that this process writes to stdout (and stderr), C libraries included, goes to the end of this file."""
     streams = (sys.stdout, sys.stderr) if also_errors else (sys.stdout,)
     with open(path, "a") as file:
-        kept = {number: os.dup(number) for number in range(1, 1 + len(streams))}
+        saved = {number: os.dup(number) for number in range(1, 1 + len(streams))}
         try:
-            for number in kept:
+            for number in saved:
                 os.dup2(file.fileno(), number)
             yield
         finally:
             for stream in streams:
                 stream.flush()
-            for number, before in kept.items():
+            for number, before in saved.items():
                 os.dup2(before, number)
                 os.close(before)

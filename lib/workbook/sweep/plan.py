@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +20,16 @@ from workbook.data.catalog import Dataset, find_dataset
 from workbook.data.reading import DataError
 from workbook.errors import ParameterError, WorkbookError
 from workbook.runs.folder import NOT_IDENTITY, Run, read_log, run_name, runs_root
+from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters, check_parameters
 
 Value = StrictStr | StrictInt | StrictFloat
 Grid = Mapping[str, Value | list[Value]]
-ASK_AGAIN = 3.0  # seconds until a run that another process trains is looked at again
+Resolved = Mapping[str, str]
+ASK_AGAIN = 3.0  # seconds until a run that another process trains is asked for again
+# Runs that agree in these, on the same machine, take about the same time an image.
+KIND = ("detector", "backbone", "image_size", "overrides", "devices")
+Kind = tuple[str, ...]
 MAY_VARY = tuple(name for name in Parameters.model_fields if name not in NOT_IDENTITY)
 
 
@@ -42,40 +48,69 @@ class Known:
 
 
 @dataclass
+class Progress:
+    """Where a run stands. `state` is new, to resume, running, busy (elsewhere), done, failed or stopped."""
+
+    state: str
+    known: Known | None = None  # None while it was not checked: a done run needs no check
+    reason: str = ""  # why it failed, or who else trains it
+    epoch: int = 0
+    step: int = 0
+    mean_ap: float | None = None  # of the last epoch
+    seconds: float = 0.0  # spent in this sweep
+    started: float = 0.0  # monotonic; 0 while it has not started in this sweep
+    first_step: int = 0  # where this sweep took it up
+    again_at: float = 0.0  # monotonic; not before
+    log_changed: float = 0.0  # the log's time of change when it was last read
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One run of a sweep, and where it stands. `state` is new, to resume, running, busy (elsewhere), done, failed or stopped."""
+    """One run of a sweep: what is asked, and in `progress` alone what changes while the sweep goes on."""
 
     parameters: Parameters
     run: Run
-    state: str
-    varies: str = ""
-    reason: str = ""  # why it failed, or who else trains it
-    known: Known | None = None  # None while it was not checked: a done run needs no check
-    epoch: int = 0
-    step: int = 0
-    mean_ap: float | None = None
-    seconds: float = 0.0  # spent in this sweep
-    started: float = field(default=0.0, repr=False)  # monotonic
-    first_step: int = 0  # where this sweep took it up
-    again_at: float = 0.0  # monotonic; not before
-    log_changed: float = 0.0  # when, as `look` last saw it
+    progress: Progress
+    resolved: Mapping[str, str]  # what weights and precision became (training/identity.py); empty when it cannot start
+    varies: str = ""  # the values in which it differs from other runs of the sweep
+
+    @property
+    def state(self) -> str:
+        return self.progress.state
+
+    @cached_property
+    def kind(self) -> Kind:
+        """Runs of one kind take about the same time an image."""
+        return kind_of(self.parameters.model_dump(mode="json"))
 
     @property
     def steps(self) -> int | None:
         """Steps of the whole training."""
-        return self.known.steps_an_epoch * self.parameters.epochs if self.known else None
+        known = self.progress.known
+        return known.steps_an_epoch * self.parameters.epochs if known else None
+
+    def steps_done(self) -> int:
+        """Steps that this sweep has trained of it."""
+        return self.progress.step - self.progress.first_step
 
     def refresh(self) -> None:
         """Read epoch, step and the mAP of the last epoch from its log, when the log has changed."""
         path = self.run.folder / "log.jsonl"
         changed = path.stat().st_mtime if path.exists() else 0.0
-        if changed == self.log_changed:
+        if changed == self.progress.log_changed:
             return
-        self.log_changed, rows = changed, read_log(path) if path.exists() else []
+        rows = read_log(path) if path.exists() else []
         vals = [row for row in rows if row["mode"] == "val"]
-        self.step = rows[-1]["step"] if rows else 0
-        self.epoch = vals[-1]["epoch"] if vals else 0
-        self.mean_ap = vals[-1].get("bbox_mAP") if vals else None
+        now = self.progress
+        now.log_changed = changed
+        now.step = rows[-1]["step"] if rows else 0
+        now.epoch = vals[-1]["epoch"] if vals else 0
+        now.mean_ap = vals[-1].get("bbox_mAP") if vals else None
+
+
+def kind_of(parameters: Mapping[str, Any]) -> Kind:
+    """The kind of a run with these parameters, as `run.json` has them."""
+    return tuple(str(parameters.get(name)) for name in KIND)
 
 
 class Executor(Protocol):
@@ -83,7 +118,8 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int: ...
-    def check(self, asked: Sequence[Parameters]) -> list[Known | str]: ...
+    def resolve(self, asked: Sequence[Parameters]) -> list[Resolved]: ...  # on the machine that will train
+    def check(self, asked: Sequence[Parameters]) -> list[Known | str]: ...  # what was found, or why it cannot start
     def start(self, entry: Entry) -> None: ...
     def ended(self, seconds: float) -> list[tuple[Entry, str, str]]: ...  # entry, state, reason
     def stop(self) -> None: ...
@@ -118,8 +154,8 @@ def combinations(grids: Sequence[Grid]) -> list[dict[str, Value]]:
     return [dict(zip(grid, values, strict=True)) for grid in listed for values in itertools.product(*grid.values())]
 
 
-def make_plan(grids: Sequence[Grid]) -> list[Entry]:
-    """One entry a run; what comes twice is one run. Raises ParameterError or DataError with all that is wrong in all of them."""
+def asked_runs(grids: Sequence[Grid]) -> list[Parameters]:
+    """The parameters of every combination. Raises ParameterError with all that is wrong in all of them."""
     asked: list[Parameters] = []
     wrong: dict[str, None] = {}
     for values in combinations(grids):
@@ -131,18 +167,57 @@ def make_plan(grids: Sequence[Grid]) -> list[Entry]:
         raise ParameterError("\n".join(["these parameters cannot be used:", *wrong]))
     if not asked:
         raise SweepError("this sweep has no runs: a list of values is empty. Give at least one value for each parameter")
-    datasets = _datasets(dict.fromkeys(parameters.dataset for parameters in asked))
-    entries: dict[str, Entry] = {}
+    return asked
+
+
+def resolve_all(asked: Sequence[Parameters]) -> list[Resolved]:
+    """`training.identity.resolve` of each; empty for one that cannot start, of which `check_plan` gives the reason."""
+    asks: dict[Parameters, Resolved] = {}
     for parameters in asked:
-        run = Run(runs_root() / run_name(parameters.model_dump(mode="json"), datasets[parameters.dataset].hash))
-        entries.setdefault(run.name, Entry(parameters, run, state_of(run)))
-    plan = list(entries.values())
-    varying = [name for name in MAY_VARY if len({str(getattr(entry.parameters, name)) for entry in plan}) > 1]
-    for entry in plan:
-        values = entry.parameters.model_dump()
-        entry.varies = " ".join(f"{name}={_short(values[name])}" for name in varying if name not in ("detector", "backbone"))
+        bare = _bare(parameters)
+        if bare not in asks:
+            try:
+                asks[bare] = resolve(parameters)
+            except WorkbookError:
+                asks[bare] = {}
+    return [asks[_bare(parameters)] for parameters in asked]
+
+
+def _bare(parameters: Parameters) -> Parameters:
+    """Without what has no influence on weights and precision, so that each file is looked for once."""
+    return parameters.model_copy(update={"seed": 0, "epochs": 1, "dataset": "", "image_size": (1, 1), "overrides": "", "batch_size": 1})
+
+
+def make_plan(grids: Sequence[Grid], resolve: Callable[[Sequence[Parameters]], list[Resolved]] = resolve_all) -> list[Entry]:
+    """One entry a run; what comes twice is one run. `resolve` is an executor's, or else of this process.
+
+    Raises ParameterError or DataError with all that is wrong in all of them.
+    """
+    asked = asked_runs(grids)
+    datasets = _datasets(dict.fromkeys(parameters.dataset for parameters in asked))
+    runs: dict[str, tuple[Parameters, Resolved]] = {}
+    for parameters, resolved in zip(asked, resolve(asked), strict=True):
+        name = run_name(parameters.model_dump(mode="json"), datasets[parameters.dataset].hash, resolved)
+        runs.setdefault(name, (parameters, resolved))
+    varying = _varying([parameters for parameters, _ in runs.values()])
+    plan = []
+    for name, (parameters, resolved) in runs.items():
+        run = Run(runs_root() / name)
+        entry = Entry(parameters, run, Progress(state_of(run)), resolved, _values(parameters, varying))
         entry.refresh()
+        plan.append(entry)
     return plan
+
+
+def _varying(asked: Sequence[Parameters]) -> list[str]:
+    """Names of the parameters in which the runs differ."""
+    return [name for name in MAY_VARY if len({str(getattr(parameters, name)) for parameters in asked}) > 1]
+
+
+def _values(parameters: Parameters, names: Sequence[str]) -> str:
+    """`seed=1 image_size=64x64`; detector and backbone are in the name already."""
+    shown = (name for name in names if name not in ("detector", "backbone"))
+    return " ".join(f"{name}={_short(getattr(parameters, name))}" for name in shown)
 
 
 def state_of(run: Run) -> str:
@@ -161,17 +236,17 @@ def check_plan(plan: Sequence[Entry], executor: Executor) -> None:
 
     Raises SweepError with all that cannot start and why.
     """
-    left = [entry for entry in plan if entry.state != "done"]
     groups: dict[Parameters, list[Entry]] = {}
-    for entry in left:
-        groups.setdefault(entry.parameters.model_copy(update={"seed": 0}), []).append(entry)
+    for entry in plan:
+        if entry.state != "done":
+            groups.setdefault(entry.parameters.model_copy(update={"seed": 0}), []).append(entry)
     wrong: dict[str, list[str]] = {}
-    for (_, entries), found in zip(groups.items(), executor.check(list(groups)), strict=True):
+    for entries, found in zip(groups.values(), executor.check(list(groups)), strict=True):
         for entry in entries:
             if isinstance(found, str):
                 wrong.setdefault(found, []).append(entry.run.name)
             else:
-                entry.known = found
+                entry.progress.known = found
     if wrong:
         reasons = [f"  - {reason}\n    needed by {_some(names)}" for reason, names in wrong.items()]
         raise SweepError("\n".join([f"{sum(map(len, wrong.values()))} of {len(plan)} runs cannot start; nothing was started:", *reasons]))
@@ -204,7 +279,7 @@ def _some(names: Sequence[str], shown: int = 4) -> str:
 def execute(plan: Sequence[Entry], executor: Executor) -> Generator[None]:
     """Train what is left; gives back control about twice a second, for whoever shows it. A failed run does not stop the others.
 
-    A run that another process trains is left to it and looked at again at the end. When the caller is interrupted, or closes
+    A run that another process trains is left to it and asked for again at the end. When the caller is interrupted, or closes
     this, the runs that train are asked to save and leave.
     """
     waiting = [entry for entry in plan if entry.state != "done"]
@@ -227,28 +302,37 @@ def execute(plan: Sequence[Entry], executor: Executor) -> Generator[None]:
 
 def _next(waiting: Sequence[Entry]) -> Entry | None:
     now = time.monotonic()
-    return next((entry for entry in waiting if entry.again_at <= now), None)
+    return next((entry for entry in waiting if entry.progress.again_at <= now), None)
 
 
 def _start(entry: Entry, executor: Executor, waiting: list[Entry], running: list[Entry]) -> None:
     """Start it, unless another process has finished it meanwhile or is at it: then it goes to the end of the line."""
     waiting.remove(entry)
     entry.refresh()
+    now = entry.progress
     state = state_of(entry.run)
     if state == "done":
-        entry.state, entry.reason = "done", "by another process" if entry.state == "busy" else ""
+        now.reason = "by another process" if now.state == "busy" else ""
+        now.state = "done"
     elif state == "busy":
         _end(entry, "busy", f"trained by {entry.run.busy}", waiting)
     else:
-        entry.state, entry.reason, entry.started, entry.first_step = "running", "", time.monotonic(), entry.step
+        now.state = "running"
+        now.reason = ""
+        now.started = time.monotonic()
+        now.first_step = now.step
         executor.start(entry)
         running.append(entry)
 
 
 def _end(entry: Entry, state: str, reason: str, waiting: list[Entry]) -> None:
     entry.refresh()
-    entry.state, entry.reason = state, reason
-    entry.seconds = time.monotonic() - entry.started if entry.started else 0.0
+    now = entry.progress
+    now.state = state
+    now.reason = reason
+    now.seconds = time.monotonic() - now.started if now.started else 0.0
     if state == "busy":
-        entry.started, entry.seconds, entry.again_at = 0.0, 0.0, time.monotonic() + ASK_AGAIN
+        now.started = 0.0
+        now.seconds = 0.0
+        now.again_at = time.monotonic() + ASK_AGAIN
         waiting.append(entry)

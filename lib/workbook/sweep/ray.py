@@ -1,6 +1,6 @@
 """The runs of a sweep as Ray tasks: on this machine, or on every node of a cluster that sees the same outputs folder.
 
-A task whose node is lost is started elsewhere by Ray; there the run is claimed, and goes on from its checkpoint.
+A task whose node is lost is started elsewhere by Ray; there the run is taken over, and goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from workbook.data.catalog import data_root
 from workbook.files import outputs_root
 from workbook.sweep.local import SAVING, check_all, train_one, use_threads
-from workbook.sweep.plan import Entry, Known, SweepError
+from workbook.sweep.plan import Entry, Known, Resolved, SweepError, resolve_all
 from workbook.training.parameters import Parameters
 
 LOST_NODES = 5  # how often a run is started again when its node or its process is lost
@@ -54,14 +54,19 @@ class RayExecutor:
         """How many runs train at once; nodes that join or leave change it."""
         return self.asked_slots or sum(max(1, int(node.get("GPU", 0))) for node in self._nodes()) or 1
 
+    def resolve(self, asked: Sequence[Parameters]) -> list[Resolved]:
+        """What weights and precision became on one of the nodes, of each."""
+        return self.ray.get(self._remote(resolve_all).remote(list(asked)))
+
     def check(self, asked: Sequence[Parameters]) -> list[Known | str]:
         """Prepare each of these on one of the nodes, without training it."""
         return self.ray.get(self._remote(check_all).remote(list(asked))) if asked else []
 
     def start(self, entry: Entry) -> None:
-        """Hand this run to Ray."""
+        """Hand this run to Ray, with the precision that its name stands for: a node that lacks it refuses, and computes no other."""
+        parameters = entry.parameters.model_copy(update={"precision": entry.resolved["precision"]})
         task = self._remote(_train, max_retries=LOST_NODES, max_calls=1)  # a process a run: its memory ends with it
-        self.running[task.remote(entry.parameters, entry.run.name, self._share()["num_cpus"])] = entry
+        self.running[task.remote(parameters, entry.run.name, self._share()["num_cpus"])] = entry
 
     def ended(self, seconds: float) -> list[tuple[Entry, str, str]]:
         """The runs that have ended, with state and reason; waits so long for the first."""

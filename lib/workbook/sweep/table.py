@@ -24,11 +24,11 @@ UNKNOWN = "unknown until the first run of {} kind has trained"
 
 def plan_table(plan: Sequence[Entry], eta: Eta) -> RenderableType:
     """Every run with what varies, its state and how long it will take."""
-    table = _table(plan, "state", "epochs", "time")
-    for number, entry in enumerate(plan, start=1):
-        left = eta.left(entry)
-        time_left = "" if entry.state == "done" else "?" if left is None else duration(left)
-        table.add_row(*_who(plan, number, entry), _state(entry), f"{entry.epoch}/{entry.parameters.epochs}", time_left)
+    several = _several(plan)
+    table = _table(several, "state", "epochs", "time")
+    for number, (entry, left) in enumerate(zip(plan, eta.left(), strict=True), start=1):
+        time_left = "" if entry.state == "done" else _time(left)
+        table.add_row(*_who(several, number, entry), _state(entry), _epochs(entry), time_left)
     return table
 
 
@@ -50,9 +50,12 @@ class Screen:
     """The runs as they go: one table that is redrawn on a terminal, elsewhere a line for every change of a run."""
 
     def __init__(self, plan: Sequence[Entry], eta: Eta, slots: int, console: Console) -> None:
-        self.plan, self.eta, self.slots, self.console = plan, eta, slots, console
-        self.said = {id(entry): self._news(entry) for entry in plan}
-        self.live = Live(console=console, get_renderable=self._table, refresh_per_second=2) if console.is_terminal else None
+        self.plan = plan
+        self.eta = eta
+        self.slots = slots
+        self.console = console
+        self.printed = [_news(entry) for entry in plan]
+        self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2) if console.is_terminal else None
 
     def __enter__(self) -> Screen:
         if self.live:
@@ -65,47 +68,65 @@ class Screen:
         self.update()
 
     def update(self) -> None:
-        """Say what has changed. A terminal redraws itself."""
-        for number, entry in enumerate(self.plan, start=1):
-            news = self._news(entry)
-            if not self.live and news != self.said[id(entry)]:
-                self.said[id(entry)] = news
-                left = f", {self._left(entry)} left" if entry.state == "running" and 0 < entry.epoch < entry.parameters.epochs else ""
-                clock = time.strftime("%H:%M:%S")
-                self.console.print(f"{clock} {number}/{len(self.plan)} {entry.run.name}: {news}{left}", soft_wrap=True, markup=False)
+        """Print what has changed. A terminal redraws itself."""
+        if self.live:
+            return
+        news = [_news(entry) for entry in self.plan]
+        changed = [at for at, (new, old) in enumerate(zip(news, self.printed, strict=True)) if new != old]
+        if not changed:
+            return
+        left = self.eta.left()
+        for at in changed:
+            self._print(at, news[at], left[at])
+        self.printed = news
 
-    def _news(self, entry: Entry) -> str:
-        reached = f", epoch {entry.epoch}/{entry.parameters.epochs}, mAP {_figure(entry.mean_ap)}" if entry.epoch else ""
-        return entry.state + reached + (f": {_first_line(entry.reason)}" if entry.reason else "")
+    def _print(self, at: int, news: str, left: float | None) -> None:
+        entry = self.plan[at]
+        between = entry.state == "running" and 0 < entry.progress.epoch < entry.parameters.epochs
+        more = f", {_time(left)} left" if between else ""
+        line = f"{time.strftime('%H:%M:%S')} {at + 1}/{len(self.plan)} {entry.run.name}: {news}{more}"
+        self.console.print(line, soft_wrap=True, markup=False)
 
-    def _left(self, entry: Entry) -> str:
-        left = self.eta.left(entry)
-        return "?" if left is None else duration(left)
-
-    def _table(self) -> RenderableType:
+    def table(self) -> RenderableType:
+        """As many runs as there is room for, those that train first, and a line about all."""
         room = max(3, self.console.height - AROUND)
-        numbered = list(enumerate(self.plan, start=1))
-        shown = sorted(sorted(numbered, key=lambda pair: ORDER.index(pair[1].state))[:room], key=lambda pair: pair[0])
-        table = _table(self.plan, "state", "epoch", "step", "mAP", "left")
-        for number, entry in shown:
-            left = self._left(entry) if entry.state not in ("done", "failed", "stopped") else ""
-            table.add_row(*_who(self.plan, number, entry), _state(entry), f"{entry.epoch}/{entry.parameters.epochs}",
-                          f"{entry.step}/{entry.steps}" if entry.steps else "", _figure(entry.mean_ap), left)
+        by_state = sorted(range(len(self.plan)), key=lambda at: ORDER.index(self.plan[at].state))
+        left = self.eta.left()
+        several = _several(self.plan)
+        table = _table(several, "state", "epoch", "step", "mAP", "left")
+        for at in sorted(by_state[:room]):
+            entry = self.plan[at]
+            time_left = "" if entry.state in ("done", "failed", "stopped") else _time(left[at])
+            steps = f"{entry.progress.step}/{entry.steps}" if entry.steps else ""
+            row = (_state(entry), _epochs(entry), steps, _figure(entry.progress.mean_ap), time_left)
+            table.add_row(*_who(several, at + 1, entry), *row)
+        return Group(table, Text(self._foot(hidden=max(0, len(self.plan) - room)), style="dim"))
+
+    def _foot(self, hidden: int) -> str:
         seconds, unknown = self.eta.total(self.slots)
-        hidden = f" ({len(self.plan) - len(shown)} not shown)" if len(shown) < len(self.plan) else ""
-        known = [duration(seconds)] if seconds or not unknown else []
-        left = " and ".join([*known, *([f"{unknown} runs of unknown length"] if unknown else [])])
-        foot = f"{_count(self.plan)}{hidden}. Left: {left}. Output of a run: <run folder>/train.log"
-        return Group(table, Text(foot, style="dim"))
+        times = [duration(seconds)] if seconds or not unknown else []
+        if unknown:
+            times.append(f"{unknown} runs of unknown length")
+        not_shown = f" ({hidden} not shown)" if hidden else ""
+        return f"{_count(self.plan)}{not_shown}. Left: {' and '.join(times)}. Output of a run: <run folder>/train.log"
+
+
+def _news(entry: Entry) -> str:
+    now = entry.progress
+    reached = f", epoch {_epochs(entry)}, mAP {_figure(now.mean_ap)}" if now.epoch else ""
+    reason = f": {_first_line(now.reason)}" if now.reason else ""
+    return f"{now.state}{reached}{reason}"
 
 
 def summary_table(plan: Sequence[Entry]) -> RenderableType:
     """Every run with its state and mAP, and below the reasons of those that failed."""
-    table = _table(plan, "state", "epoch", "mAP", "time")
+    several = _several(plan)
+    table = _table(several, "state", "epoch", "mAP", "time")
     for number, entry in enumerate(plan, start=1):
-        took = duration(entry.seconds) if entry.seconds else ""
-        table.add_row(*_who(plan, number, entry), _state(entry), f"{entry.epoch}/{entry.parameters.epochs}", _figure(entry.mean_ap), took)
-    reasons = [f"{entry.run.name}: {entry.reason}\n  its output: {entry.run.folder / 'train.log'}"
+        took = duration(entry.progress.seconds) if entry.progress.seconds else ""
+        row = (_state(entry), _epochs(entry), _figure(entry.progress.mean_ap), took)
+        table.add_row(*_who(several, number, entry), *row)
+    reasons = [f"{entry.run.name}: {entry.progress.reason}\n  its output: {entry.run.folder / 'train.log'}"
                for entry in plan if entry.state == "failed"]
     return Group(table, *(Text(reason, style="red") for reason in reasons), Text(f"{_count(plan)}."))
 
@@ -118,19 +139,33 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _table(plan: Sequence[Entry], *columns: str) -> Table:
+def _table(several: bool, *columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("run", no_wrap=True)
-    if any(entry.varies for entry in plan):
+    if several:
         table.add_column("varies", no_wrap=True, min_width=8)
     for column in columns:
         table.add_column(column, no_wrap=True, justify="left" if column == "state" else "right")
     return table
 
 
-def _who(plan: Sequence[Entry], number: int, entry: Entry) -> list[str]:
-    return [str(number), escape(entry.run.name), *([escape(entry.varies)] if any(other.varies for other in plan) else [])]
+def _several(plan: Sequence[Entry]) -> bool:
+    """Whether more than detector and backbone varies, so that a column shows it."""
+    return any(entry.varies for entry in plan)
+
+
+def _who(several: bool, number: int, entry: Entry) -> list[str]:
+    varies = [escape(entry.varies)] if several else []
+    return [str(number), escape(entry.run.name), *varies]
+
+
+def _epochs(entry: Entry) -> str:
+    return f"{entry.progress.epoch}/{entry.parameters.epochs}"
+
+
+def _time(left: float | None) -> str:
+    return "?" if left is None else duration(left)
 
 
 def _state(entry: Entry) -> Text:

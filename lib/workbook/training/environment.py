@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from workbook.models.weights import sha256
 
 PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "timm", "numpy", "hotcoco", "backbone-workbook")
+ASPECTS = ("git_commit", "versions", "hardware", "settings", "files")
 
 
 def versions() -> dict[str, str]:
@@ -32,17 +34,34 @@ def made_with(device: torch.device, precision: str, files: Sequence[Path]) -> di
             "settings": {"precision": precision, **settings()}, "files": {str(file): sha256(file) for file in files}}
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What of `made_with` is another in `after`, in words; memory is no part of it, nor what one of them does not know."""
-    found = []
-    for aspect in ("git_commit", "versions", "hardware", "settings", "files"):
-        pair = [record.get(aspect) for record in (before, after)]
-        if None in pair:
+@dataclass(frozen=True)
+class Change:
+    """One value of `made_with` that two runs do not share; None where one of them lacks the key."""
+
+    aspect: str  # git_commit, versions, hardware, settings or files
+    key: str  # torch, cpu, precision ...; empty for git_commit
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        name = f"{self.aspect} {self.key}" if self.key else self.aspect
+        return f"{name}: {self.before} → {self.after}"
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """What of `made_with` is another in `after`. Memory is no part of it, nor an aspect that one of the records lacks."""
+    found: list[Change] = []
+    for aspect in ASPECTS:
+        if before.get(aspect) is None or after.get(aspect) is None:
             continue
-        one, two = (part if isinstance(part, Mapping) else {"": part} for part in pair)
-        found += [f"{aspect} {key}: {one.get(key)} → {two.get(key)}".replace(" :", ":") for key in {**one, **two}
-                  if key != "memory_gb" and one.get(key) != two.get(key)]
+        one, two = (_by_key(record[aspect]) for record in (before, after))
+        keys = [key for key in {**one, **two} if key != "memory_gb" and one.get(key) != two.get(key)]
+        found += [Change(aspect, key, one.get(key), two.get(key)) for key in keys]
     return found
+
+
+def _by_key(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {"": value}
 
 
 def settings() -> dict[str, Any]:

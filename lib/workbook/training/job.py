@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,23 +16,28 @@ from torch import nn
 import workbook.data.mmdet_dataset  # noqa: F401  registers the dataset type that the config names
 from workbook.data.catalog import Dataset, find_dataset
 from workbook.data.checks import require_sound
+from workbook.data.reading import trainable_images
 from workbook.errors import ParameterError
 from workbook.models.backbones import find_backbone
-from workbook.models.config import build_config, build_model, build_untrained, data_config
+from workbook.models.config import build_config, build_model, build_untrained
 from workbook.models.detectors import find_detector, step_budget_warning
 from workbook.models.device import pick_device, pick_precision
 from workbook.models.overrides import parse_overrides
 from workbook.models.precision import set_precision
 from workbook.models.recipes import Setting, find_recipe
-from workbook.models.weights import WeightsError, find_weights
-from workbook.runs.folder import Run, create_run, runs_root
+from workbook.models.weights import find_weights
+from workbook.runs.folder import Run, create_run, run_name, runs_root
+from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters
 from workbook.training.schedule import parse_schedule, warmup_warning
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training that can start: its data are sound, its weights are on this machine, its config is whole."""
+    """One training that can start: its data are sound, its weights are on this machine, its config is whole.
+
+    To look at a job writes nothing; `open_run` does, where the training starts.
+    """
 
     parameters: Parameters
     dataset: Dataset
@@ -40,12 +46,21 @@ class Job:
     precision: str  # fp32 or bf16
     steps_an_epoch: int
     warnings: tuple[str, ...]
+    resolved: Mapping[str, str]  # what weights and precision became, see training/identity.py
     root: Path = field(default_factory=runs_root)  # the folder that holds its run folder
 
     @property
-    def run(self) -> Run:
-        """The run folder of this job, made when it is not there yet."""
-        return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash, self.root)
+    def run_folder(self) -> Path:
+        """Where the run of this job is or will be."""
+        return self.root / run_name(self.parameters.model_dump(mode="json"), self.dataset.hash, self.resolved)
+
+    def find_run(self) -> Run | None:
+        """The run of this job, None while it was never started."""
+        return Run(self.run_folder) if (self.run_folder / "run.json").exists() else None
+
+    def open_run(self) -> Run:
+        """The run of this job; its folder is made when it is not there yet. Raises RunError when it cannot be written."""
+        return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash, self.root, self.resolved)
 
     @property
     def epochs(self) -> int:
@@ -62,42 +77,53 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
     precision = pick_precision(parameters.precision, device)
     dataset = find_dataset(parameters.dataset)
     require_sound(dataset)
-    backbone, detector = find_backbone(parameters.backbone), find_detector(parameters.detector)
-    weights = find_weights(parameters.pretrained, backbone.weights)
-    if parameters.load_from and not Path(parameters.load_from).is_file():
-        raise WeightsError(f"load_from={parameters.load_from}: no such file. It must be a checkpoint of a whole {detector.key}")
-    data = data_config(dataset, backbone, parameters.image_size, parameters.batch_size)
-    images = len(build_dataset(copy.deepcopy(data["train"])))  # mmdet leaves out images without objects
-    if parameters.batch_size > images:
-        raise ParameterError(f"batch_size={parameters.batch_size}: {dataset.name} has {images} training images with objects. "
-                             f"Allowed: 1 to {images}")
-    if parameters.batch_size % parameters.devices:
-        raise ParameterError(f"batch_size={parameters.batch_size}, devices={parameters.devices}: the devices share each batch evenly. "
-                             f"Allowed: batch sizes {parameters.devices}, {2 * parameters.devices}, {3 * parameters.devices} ...")
+    resolved = resolve(parameters)
+    images = len(trainable_images(dataset.train))
+    _require_batches(parameters, dataset, images)
     steps = -(-images // parameters.batch_size)
+    config = _config(parameters, dataset, steps)
+    if parameters.load_from or parameters.pretrained not in ("imagenet", "none"):
+        build_model(config)  # the user's own files: are they this model's?
+    warnings = _warnings(parameters, config, steps * parameters.epochs)
+    return Job(parameters, dataset, config, device, precision, steps, warnings, resolved, root or runs_root())
+
+
+def _require_batches(parameters: Parameters, dataset: Dataset, images: int) -> None:
+    size = parameters.batch_size
+    count = parameters.devices
+    if size > images:
+        raise ParameterError(f"batch_size={size}: {dataset.name} has {images} training images with objects. Allowed: 1 to {images}")
+    if size % count:
+        raise ParameterError(f"batch_size={size}, devices={count}: the devices share each batch evenly. "
+                             f"Allowed: batch sizes {count}, {2 * count}, {3 * count} ...")
+
+
+def _config(parameters: Parameters, dataset: Dataset, steps: int) -> Config:
+    """The whole run as a Config. Raises ParameterError for a recipe or an override that does not fit."""
+    detector = find_detector(parameters.detector)
+    backbone = find_backbone(parameters.backbone)
+    weights = find_weights(parameters.pretrained, backbone.weights)
+    setting = Setting(detector, backbone, parameters.batch_size, parameters.epochs, steps * parameters.epochs)
     try:
-        schedule = find_recipe(parameters.recipe).schedule(
-            Setting(detector, backbone, parameters.batch_size, parameters.epochs, steps * parameters.epochs)
-        )
         config = build_config(
-            dataset=dataset, detector=detector, backbone=backbone, schedule=schedule, image_size=parameters.image_size,
-            batch_size=parameters.batch_size, epochs=parameters.epochs, seed=parameters.seed, weights=weights,
-            load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
+            dataset=dataset, detector=detector, backbone=backbone, schedule=find_recipe(parameters.recipe).schedule(setting),
+            image_size=parameters.image_size, batch_size=parameters.batch_size, epochs=parameters.epochs, seed=parameters.seed,
+            weights=weights, load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
         )
-        lr_schedule = parse_schedule(config.lr_config)
+        parse_schedule(config.lr_config)
         if parameters.overrides:
             require_buildable(config)
     except ValueError as error:
         raise ParameterError(str(error)) from error
-    if parameters.load_from or parameters.pretrained not in ("imagenet", "none"):
-        build_model(config)  # the user's own files: are they this model's?
-    total = steps * parameters.epochs
+    return config
+
+
+def _warnings(parameters: Parameters, config: Config, total_steps: int) -> tuple[str, ...]:
     warnings = (
-        step_budget_warning(detector, total, parameters.batch_size, parameters.load_from),
-        warmup_warning(lr_schedule, total),
+        step_budget_warning(find_detector(parameters.detector), total_steps, parameters.batch_size, parameters.load_from),
+        warmup_warning(parse_schedule(config.lr_config), total_steps),
     )
-    said = tuple(warning for warning in warnings if warning)
-    return Job(parameters, dataset, config, device, precision, steps, said, root or runs_root())
+    return tuple(warning for warning in warnings if warning)
 
 
 def require_buildable(config: Config) -> None:

@@ -29,7 +29,7 @@ def run(job: Job) -> Run:
 
 
 def _run_on_devices(job: Job) -> Run:
-    run = job.run
+    run = job.open_run()
     if run.status == "done":
         print(f"already done: {run.folder}")
         return run

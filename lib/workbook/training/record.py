@@ -27,7 +27,7 @@ def record_start(run: Run, job: Job, model: nn.Module, step: int) -> None:
     changed = environment.changes(run.record, made_with) if step else []
     warnings = run.record.get("warnings", []) if step else list(job.warnings)
     if changed:
-        warnings.append(f"taken up at step {step} where something else was: {'; '.join(changed)}")
+        warnings.append(f"taken up at step {step} where something else was: {'; '.join(map(str, changed))}")
     run.update(
         status="running", error=None, finished=None, **made_with, data=summary(job.dataset),
         model={

@@ -14,7 +14,8 @@ from workbook.errors import RunError
 from workbook.files import outputs_root, read_json
 from workbook.runs.checkpoints import read_checkpoint
 from workbook.runs.folder import Run, read_log
-from workbook.training import environment, launch
+from workbook.training import launch
+from workbook.training.environment import Change, changes
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters
 
@@ -29,7 +30,7 @@ class Comparison:
     """
 
     table: pd.DataFrame
-    changes: tuple[str, ...]
+    changes: tuple[Change, ...]
 
     @property
     def equal(self) -> bool:
@@ -39,7 +40,7 @@ class Comparison:
     @property
     def broken(self) -> bool:
         """Whether figures differ by more than TOLERANCE though nothing but the code did."""
-        same_place = all(change.startswith("git_commit") for change in self.changes)
+        same_place = all(change.aspect == "git_commit" for change in self.changes)
         return same_place and not bool((self.table["difference"] <= TOLERANCE).all())
 
 
@@ -55,9 +56,10 @@ def rerun(run: Run) -> Comparison:
     if job.dataset.hash != record["data"]["hash"]:
         raise RunError(f"the data of {run.name} have changed since (hash {record['data']['hash'][:8]}, now {job.dataset.hash[:8]}): "
                        f"put the old files back into {job.dataset.folder}, or train a new run")
-    if job.run.status == "done":
-        with job.run.claim():
-            shutil.rmtree(job.run.folder)
+    before = job.find_run()
+    if before and before.status == "done":
+        with before.claim():
+            shutil.rmtree(before.folder)
     if job.device.type == "cpu":
         torch.set_num_threads(record["hardware"]["threads"])  # sums are split among them, and rounded differently
     return compare(run, launch.run(job))
@@ -67,7 +69,7 @@ def compare(before: Run, after: Run) -> Comparison:
     """The metrics, the log, the detections and the weights of two runs, each with its largest difference."""
     rows = [*_metrics(before, after), *_log(before, after), *_detections(before, after), *_weights(before, after)]
     table = pd.DataFrame(rows, columns=["figure", "before", "after", "difference"])
-    return Comparison(table, tuple(environment.changes(before.record, after.record)))
+    return Comparison(table, tuple(changes(before.record, after.record)))
 
 
 Row = tuple[str, Any, Any, float]

@@ -25,7 +25,7 @@ def main(parameters: str, root: str) -> None:
     world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     job = prepare(check_parameters(json.loads(parameters)), Path(root))
     if not world.is_main:
-        redirect_output(job.run.folder / f"device-{world.rank}.log")
+        redirect_output(job.run_folder / f"device-{world.rank}.log")
     if job.device.type == "cuda":
         job = replace(job, device=torch.device("cuda", world.rank))
         torch.cuda.set_device(job.device)

@@ -11,12 +11,12 @@ from workbook.training.job import Job
 
 
 def outline(job: Job) -> Styler:
-    """What a job will do, one row a fact, before it does it."""
+    """What a job will do, one row a fact, before it does it; nothing is written."""
     config, data, asked = job.config, summary(job.dataset), job.parameters
     optimizer = {key: value for key, value in config.optimizer.items() if key not in ("type", "lr", "paramwise_cfg")}
     init = config.model.backbone.get("init_cfg")
     rows = {
-        "run folder": job.run.folder,
+        "run folder": job.run_folder,
         "data": f"{data['name']}: {data['train_images']} train and {data['val_images']} val images, {len(data['classes'])} classes",
         "val objects": f"{data['val_objects']}: {data['val_small']} small, {data['val_medium']} medium, {data['val_large']} large",
         "detector": f"{config.model.type} with {asked.backbone}",
