@@ -297,7 +297,7 @@ def _again(place: Place) -> str:
 
 
 def _again_beside_another(place: Place) -> None:
-    with place.run.claim():
+    with place.run.acquire():
         _again(place)
 
 

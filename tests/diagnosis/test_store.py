@@ -154,7 +154,7 @@ def test_what_it_was_made_from_is_taken_before(saved: SavedDiagnosis, monkeypatc
 def test_only_one_process_writes_a_diagnosis(saved: SavedDiagnosis, monkeypatch: pytest.MonkeyPatch) -> None:
     change_predictions(saved)
     again(saved, monkeypatch)
-    with saved.run.claim(), pytest.raises(RunError, match="process"):
+    with saved.run.acquire(), pytest.raises(RunError, match="process"):
         load_or_diagnose(saved.run, saved.iou, "cpu")
 
 

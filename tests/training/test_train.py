@@ -111,7 +111,7 @@ def assert_same_weights(first: Any, second: Any) -> None:
 
 def test_a_run_that_somebody_trains_is_refused(data: Dataset) -> None:
     asked = job()
-    with asked.open_run().claim(), pytest.raises(RunBusyError, match=f"is being trained by process {os.getpid()} on"):
+    with asked.open_run().acquire(), pytest.raises(RunBusyError, match=f"is being trained by process {os.getpid()} on"):
         train(job())
 
 

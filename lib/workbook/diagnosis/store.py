@@ -157,7 +157,7 @@ def load_or_diagnose(run: Run, iou: float = 0.5, device: str = "auto") -> SavedD
     config = read_config(run.folder / "config.py")
     made_from = take_fingerprint(run, config, iou, pick_device(device))
     if _why_not_current(run, made_from):
-        with run.claim():
+        with run.acquire():
             model, _ = load_trained(run, made_from.device)
             val, train = build_dataset(config.data.val), build_dataset(config.data.train)
             save(run, diagnose(model, val, train, iou=iou), made_from)

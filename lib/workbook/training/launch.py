@@ -33,7 +33,7 @@ def _run_on_devices(job: Job) -> Run:
     if run.status == "done":
         print(f"already done: {run.folder}")
         return run
-    with run.claim():  # asked here, where the answer is an exception and not the end of a process
+    with run.acquire():  # asked here, where the answer is an exception and not the end of a process
         pass
     with StopSignals() as signals, _start(job) as process:
         assert process.stdout is not None

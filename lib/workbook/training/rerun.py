@@ -58,7 +58,7 @@ def rerun(run: Run) -> Comparison:
                        f"put the old files back into {job.dataset.folder}, or train a new run")
     before = job.find_run()
     if before and before.status == "done":
-        with before.claim():
+        with before.acquire():
             shutil.rmtree(before.folder)
     if job.device.type == "cpu":
         torch.set_num_threads(record["hardware"]["threads"])  # sums are split among them, and rounded differently

@@ -58,7 +58,7 @@ def train(job: Job, world: World = SINGLE) -> Run:
         raise ValueError(f"a job on {job.parameters.devices} devices and {world.size} processes: use "
                          "workbook.training.launch.run(job)")
     run = job.open_run()
-    with run.claim() if world.is_main else nullcontext(lambda: None) as check, StopSignals() as signals:
+    with run.acquire() if world.is_main else nullcontext(lambda: None) as check, StopSignals() as signals:
         if run.status == "done":
             print(f"already done: {run.folder}")
             return run
