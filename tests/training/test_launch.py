@@ -15,7 +15,7 @@ import pytest
 import torch
 from mmdet.datasets import build_dataset
 
-from same_states import assert_same, without_seconds
+from same_run import assert_same_run
 from scenes import make_dataset
 from small_run import SMALL
 from workbook.errors import ParameterError, RunError
@@ -102,13 +102,7 @@ def test_killed_in_the_middle_and_resumed_it_ends_with_the_bits_of_the_undisturb
     reached = read_checkpoint(run.last_checkpoint)["step"]
     assert run.status == "running" and 2 <= reached < 6 and len(everyone) >= 4
     assert launch.run(prepare(check_parameters(asked))).status == "done"
-    for checkpoint in ("last_checkpoint", "best_checkpoint"):
-        first, again = (read_checkpoint(getattr(one, checkpoint)) for one in (runs[2], run))
-        assert_same(without_seconds(again), without_seconds(first))
-    assert (run.folder / "predictions.json").read_bytes() == (runs[2].folder / "predictions.json").read_bytes()
-    assert without_seconds(run.metrics()) == without_seconds(runs[2].metrics())
-    logs = [[without_seconds(row) for row in read_log(one.folder / "log.jsonl")] for one in (run, runs[2])]
-    assert logs[0] == logs[1]
+    assert_same_run(run, runs[2])
 
 
 def test_a_checkpoint_of_another_number_of_devices_is_refused(runs, tmp_path, monkeypatch):

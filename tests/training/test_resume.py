@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from forking import Trainer
-from same_states import assert_same, without_seconds
+from same_run import assert_same_run
 from scenes import make_dataset
 from small_run import NARROW
 from workbook.files import read_json, write_json
@@ -56,13 +56,7 @@ class Study:
 
     def assert_as_undisturbed(self, name: str) -> None:
         run, first = self.run(name), self.undisturbed
-        for checkpoint in ("last.pth", "best.pth"):
-            one, two = (read_checkpoint(r.folder / "checkpoints" / checkpoint) for r in (first, run))
-            assert_same(without_seconds(one), without_seconds(two))
-        assert (run.folder / "predictions.json").read_bytes() == (first.folder / "predictions.json").read_bytes()
-        assert without_seconds(run.metrics()) == without_seconds(first.metrics())
-        logs = [[without_seconds(row) for row in read_log(r.folder / "log.jsonl")] for r in (first, run)]
-        assert logs[0] == logs[1]
+        assert_same_run(run, first)
         keys = ("status", "error", "epochs_done", "best_epoch", "iterations", "warnings")
         assert [run.record[key] for key in keys] == [first.record[key] for key in keys]
         assert not [path.name for path in run.folder.rglob(".*")], "left behind"
