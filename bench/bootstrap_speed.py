@@ -16,7 +16,7 @@ import hotcoco
 import numpy as np
 
 from workbook.evaluation.matching import match
-from workbook.evaluation.resampling import average_precision, resample_weights, summarize
+from workbook.evaluation.resampling import average_precision, figures_by_class, resample_weights
 
 IMAGES, CLASSES, TRUTHS, DETECTIONS = 5_000, 80, 36_000, 329_000
 
@@ -90,13 +90,13 @@ def main() -> None:
         matching.append(time.perf_counter() - start)
         start = time.perf_counter()
         weights = resample_weights(len(matches.images), arguments.resamples, seed=0)
-        figures = summarize(average_precision(matches, weights), matches)
+        figures = figures_by_class(average_precision(matches, weights), matches)
         resampling.append(time.perf_counter() - start)
     theirs = hotcoco_seconds(truth, detections, resamples=20)
     ours = float(np.median(resampling)) / arguments.resamples
     print(f"{IMAGES:,} images, {TRUTHS:,} truths, {DETECTIONS:,} detections, {CLASSES} classes, "
           f"{os.cpu_count()} cores; "
-          f"bbox_mAP {np.mean(figures['bbox_mAP']):.3f}, {matches.hit[:, 0, 0].sum():,} truths found at IoU .5")
+          f"bbox_mAP {np.nanmean(figures['bbox_mAP']):.3f}, {matches.hit[:, 0, 0].sum():,} truths found at IoU .5")
     print("| what | median | fastest to slowest |\n|---|---|---|")
     for name, seconds in (("matching, once", matching), (f"{arguments.resamples:,} resamples", resampling)):
         print(f"| {name} | {np.median(seconds):.2f} s | {min(seconds):.2f} to {max(seconds):.2f} s |")

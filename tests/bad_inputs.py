@@ -31,7 +31,7 @@ from workbook.browse.samples import read_runs  # noqa: E402
 from workbook.data.catalog import find_dataset  # noqa: E402
 from workbook.data.checks import check_dataset, require_sound  # noqa: E402
 from workbook.data.reading import DataError  # noqa: E402
-from workbook.diagnosis.store import diagnosis_of  # noqa: E402
+from workbook.diagnosis.store import load_or_diagnose  # noqa: E402
 from workbook.errors import WorkbookError  # noqa: E402
 from workbook.models.backbones import BACKBONES  # noqa: E402
 from workbook.models.weights import Hub, find_weights  # noqa: E402
@@ -191,7 +191,7 @@ PARAMETERS = [
     _asked("an override of what has a parameter", "use the parameter epochs instead", overrides="runner.max_epochs=0"),
     Case("Parameters", "an unknown parameter of a notebook", lambda place: refuse_unknown(
         {"In": ["# Parameters\ncolour = 'red'\n"]}, "run", "other", "iou"), "no such parameter: colour. This notebook has: run", REFUSED),
-    Case("Parameters", "an impossible IoU", lambda place: diagnosis_of(place.run, 1.5), "between 0 and 1", REFUSED,
+    Case("Parameters", "an impossible IoU", lambda place: load_or_diagnose(place.run, 1.5), "between 0 and 1", REFUSED,
          lambda place: with_run(place)),
     Case("Parameters", "an impossible port", lambda place: free_port(70_000), "give one from 1 to 65535", REFUSED),
 ]
@@ -297,12 +297,12 @@ def _again(place: Place) -> str:
 
 
 def _again_beside_another(place: Place) -> None:
-    with place.run.claim():
+    with place.run.acquire():
         _again(place)
 
 
 def _diagnose(place: Place) -> None:
-    diagnosis_of(place.run)
+    load_or_diagnose(place.run)
 
 
 def _harmful_config(place: Place) -> None:
@@ -314,8 +314,8 @@ RUNS = [
     _run("the same run once more", "already done: ", with_run, _again, "handled: found, not trained again"),
     _run("a run that another process trains", "is being trained by process", with_run, _again_beside_another, STOPS),
     _run("no run.json", "has no run.json", _without("run.json"), lambda place: open_run(place.run.name)),
-    _run("a broken run.json", "is not valid JSON", _with("run.json", lambda b: b"{"), lambda place: list_runs()),
-    _run("a run.json of something else", "is not the record of a run", _with("run.json", lambda b: b"[]"), lambda place: list_runs()),
+    _run("a broken run.json", "is not valid JSON", _with("run.json", lambda b: b"{"), lambda place: select()),
+    _run("a run.json of something else", "is not the record of a run", _with("run.json", lambda b: b"[]"), lambda place: select()),
     _run("no config.py", "is missing", _without("config.py"), _load),
     _run("a config.py that was cut off", "is not as a run writes it", _with("config.py", lambda b: b[:-9]), _load),
     _run("a config.py that holds code", "with code, which is never run", _harmful_config, _load),

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from workbook.evaluation.coco_metrics import evaluate
+from workbook.evaluation.matching import Matches
+from workbook.evaluation.resampling import figures_by_class, mean_of_known
 
 KEYS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 EXACT = 1e-9
@@ -113,3 +119,13 @@ CASES = {
     "IoU of exactly .5 and .75": (coco(truth_box(1), truth_box(2, x=100)),
                                   [detection(bbox=[0, 0, 20, 10]), detection(bbox=[100, 0, 20, 15])]),
 }
+
+
+def coco_metrics(truth: dict[str, Any] | Path, detections: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """The six average precisions."""
+    return evaluate(truth, detections).metrics
+
+
+def resampled_figures(precision: np.ndarray, matches: Matches) -> dict[str, np.ndarray]:
+    """The six figures from `average_precision`'s table: name → [resamples], NaN where there is no object."""
+    return {name: mean_of_known(by_class) for name, by_class in figures_by_class(precision, matches).items()}

@@ -1,88 +1,89 @@
-"""A planted diagnosis: the tables and figures that `diagnosis_of` would read, with numbers that a test chose."""
+"""Diagnosed runs for tests: a scripted detector, really diagnosed, written by the real writer and read by the real reader."""
 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import pandas as pd
+import torch
 from mmcv import Config
+from torch import nn
 
-from workbook.diagnosis.false_positives import KINDS
-from workbook.diagnosis.stages import TWO_STAGE, Stages
-from workbook.diagnosis.store import Kept
-from workbook.diagnosis.trace import COLUMNS
+import planted
+from planted import Answer, Box, Scene, pipeline, scripted_rcnn, small_config, write_scenes
+from workbook.diagnosis.diagnose import diagnose
+from workbook.diagnosis.store import SavedDiagnosis, load, save, take_fingerprint
+from workbook.evaluation.coco_metrics import evaluate
+from workbook.files import write_json
+from workbook.runs.checkpoints import save_checkpoint
+from workbook.runs.config import read_config, write_config
 from workbook.runs.folder import Run
 
-SIDES = {"small": 20, "medium": 50, "large": 110}
-DROPS = (0.3, 0.2, 0.1, 0.0, 0.15)
+SURE = {"cat": 0.9}
+MODEL = "faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py"
 
 
-def lost(stage: str, count: int, size: str = "small", **values: Any) -> list[dict[str, Any]]:
-    """So many rows of the trace."""
-    found = stage in ("detected", "ranking")
-    given = {"stage": stage, "detected": found, "size": size, "class": "cat", "candidate_cut": "", "candidate_iou": 0.3, **values}
-    return [dict(given) for _ in range(count)]
+def at(x: float, y: float, w: float = 40, h: float = 40) -> Box:
+    return (x, y, x + w, y + h)
 
 
-def kept(
-    folder: Path, rows: Sequence[dict[str, Any]], *, stages: Stages = TWO_STAGE, drops: Sequence[float] = DROPS,
-    undetermined: Sequence[str] = (), images: int = 12, detections: Sequence[dict[str, Any]] = (), never_taught: int = 0,
-) -> Kept:
-    """The diagnosis with these rows, one image to three of them, in `folder`; drops are the same for every size with objects."""
-    folder.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "1.png"), np.full((256, 256, 3), 90, np.uint8))
-    usual = {**dict.fromkeys(COLUMNS), "never_taught": False, "best_anchor_iou": 0.6, "first_rank": np.nan,
-             "image_id": 1, "file_name": "1.png"}
-    trace = pd.DataFrame([
-        {**usual, "annotation_id": number, "bbox": [30.0, 40.0, SIDES[row["size"]], SIDES[row["size"]]], **row}
-        for number, row in enumerate(rows, start=1)
-    ])
-    val = {
-        "images": [{"id": 1, "file_name": "1.png", "width": 256, "height": 256}], "categories": [{"id": 1, "name": "cat"}],
-        "annotations": [{"id": row["annotation_id"], "image_id": 1, "category_id": 1, "bbox": row["bbox"], "area": row["bbox"][2] ** 2}
-                        for row in trace.to_dict("records")],
+def shifted(box: Box, by: float) -> Box:
+    return (box[0] + by, box[1], box[2] + by, box[3])
+
+
+def jittered(count: int, side: float = 24, seed: int = 0) -> list[Box]:
+    """One box an image, each elsewhere: so many images of one object."""
+    rng = random.Random(seed)
+    return [at(rng.randint(10, 200), rng.randint(60, 200), side, side) for _ in range(count)]
+
+
+def lost_at(stage: str, box: Box, name: str = "cat") -> Scene:
+    """An image whose one object is lost at this stage of Faster R-CNN, or found."""
+    return Scene([(box, name)], answers(stage, box, name))
+
+
+def answers(stage: str, box: Box, name: str = "cat") -> list[Answer]:
+    """The script by which an object is lost at this stage, or found. `suppression` needs `score_thr` .4."""
+    other = next(label for label in planted.CLASSES if label != name)
+    found: dict[str, list[Answer]] = {
+        "detected": [Answer(box, {name: 0.9})],
+        "proposals": [Answer(box, {name: 0.9}, objectness=0)],
+        "class": [Answer(box, {other: 0.85, name: 0.02})],
+        "background": [Answer(box, {name: 0.03})],
+        "box": [Answer(box, {name: 0.85}, to=shifted(box, 0.4 * (box[2] - box[0])))],
+        "suppression": [Answer(box, {name: 0.38, other: 0.31})],  # its first class, under the threshold
+        "ranking": [Answer(box, {name: 0.5}), *(Answer(at(10 + 30 * n, 10, 20, 20), {name: 0.8}) for n in range(2))],
     }
-    (folder / "val.json").write_text(json.dumps(val))
-    counts = {size: int((trace["size"] == size).sum()) for size in SIDES} | {"all": len(trace)}
-    names = [stage.name for stage in stages]
-    figures = {
-        "iou": 0.5, "stages": [{"name": s.name, "question": s.question, "color": s.color, "remedies": list(s.remedies)} for s in stages],
-        "sizes": {size: _size(count, names, drops) for size, count in counts.items()},
-        "intervals": {size: _intervals(count, names, drops, undetermined, images) for size, count in counts.items()},
-        "false_positives": {"sizes": {size: {kind: {"count": n, "gain": n / 100} for n, kind in enumerate(KINDS)} for size in counts}},
-        "ceiling": {"train": {size: {"objects": 40, "never_taught": never_taught} for size in counts}},
-    }
-    reach = pd.DataFrame({"subset": "train", "size": "small", "never_taught": True, "best_anchor_iou": 0.2}, index=range(never_taught))
-    config = Config({
-        "data": {"val": {"ann_file": str(folder / "val.json"), "img_prefix": str(folder), "classes": ["cat"]}},
-        "model": {"train_cfg": {"rpn": {"assigner": {"type": "MaxIoUAssigner", "min_pos_iou": 0.3}}} if stages is TWO_STAGE else {}},
-    })
-    columns = ["image_id", "file_name", "category_id", "class", "bbox", "area", "score", "outcome", "kind", "annotation_id", "iou"]
-    return Kept(Run(folder), config, trace, reach, pd.DataFrame(list(detections), columns=columns), figures)
+    return found[stage]
 
 
-def detection(score: float, outcome: str = "true", kind: str = "", side: float = 20, iou: float = 0.0) -> dict[str, Any]:
-    return {"image_id": 1, "file_name": "1.png", "category_id": 1, "class": "cat", "bbox": [100.0, 100.0, side, side], "area": side * side,
-            "score": score, "outcome": outcome, "kind": kind, "annotation_id": None, "iou": iou}
+def diagnosed(
+    folder: Path, scenes: Sequence[Scene], model: nn.Module | None = None, crowds: Sequence[tuple[int, Box, str]] = (),
+    resamples: int = 200, iou: float = 0.5, record: dict[str, Any] | None = None, name: str = "run", runs: Path | None = None,
+) -> SavedDiagnosis:
+    """These scenes diagnosed, as the run folder `runs/name` (folder/run) holds it; the data are in `folder/data`.
 
-
-def _size(count: int, names: Sequence[str], drops: Sequence[float]) -> dict[str, Any]:
-    if not count:
-        return {"ap": None, "objects": 0, "steps": [{"stage": name, "drop": None, "ap_after": None} for name in names]}
-    after = 1 - sum(drops) + np.cumsum(drops)
-    steps = [{"stage": n, "drop": d, "ap_after": float(a)} for n, d, a in zip(names, drops, after, strict=True)]
-    return {"ap": 1 - sum(drops), "objects": count, "steps": steps}
-
-
-def _intervals(count: int, names: Sequence[str], drops: Sequence[float], undetermined: Sequence[str], images: int) -> dict[str, Any]:
-    def around(value: float, name: str) -> dict[str, Any]:
-        width = 0.05 if value else 0.0
-        return {"value": value if count else None, "low": value - width, "high": value + width, "objects": count, "images": images,
-                "undetermined": name in undetermined, "largest_in": 0.9}
-
-    return {"ap": around(1 - sum(drops), "ap"), "steps": {n: around(d, n) for n, d in zip(names, drops, strict=True)}}
+    model: scripted Faster R-CNN when not given."""
+    dataset = write_scenes(folder / "data", scenes, crowds)
+    found = diagnose(model or scripted_rcnn(scenes), dataset, dataset, iou=iou, resamples=resamples)
+    run = Run((runs or folder) / name)
+    run.best_checkpoint.parent.mkdir(parents=True)
+    save_checkpoint(run.best_checkpoint, {"state_dict": {"w": torch.zeros(1)}})
+    shared = dict(type="OrderedCocoDataset", ann_file=str(folder / "data/truth.json"), img_prefix=str(folder / "data"),
+                  classes=planted.CLASSES, pipeline=pipeline((256, 256)))
+    write_config(run.folder / "config.py", Config(dict(
+        model=small_config(MODEL), classes=planted.CLASSES, data=dict(train=shared, val=dict(**shared, test_mode=True)),
+        custom_imports=dict(imports=["workbook.data.mmdet_dataset"]))))
+    columns = ["image_id", "category_id", "bbox", "score"]
+    results = [dict(zip(columns, row, strict=True)) for row in found.detections[columns].itertuples(index=False)]
+    write_json(run.folder / "predictions.json", results)
+    metrics = evaluate(json.loads((folder / "data/truth.json").read_text()), results).metrics
+    write_json(run.folder / "metrics.json", metrics)
+    write_json(run.folder / "run.json", {
+        "name": name, "status": "done", "started": "2026-01-01", "parameters": {"backbone": "scripted"},
+        "data": {"name": "scenes", "hash": "0" * 64}, "settings": {"precision": "fp32"}, "hardware": {"gpu": None}, **(record or {})})
+    save(run, found, take_fingerprint(run, read_config(run.folder / "config.py"), iou, torch.device("cpu")))
+    return load(run)

@@ -90,11 +90,11 @@ def run(**given: Any) -> None:
     """
     asked = check_parameters(given)
     from workbook.notebooks import execute_notebook
+    from workbook.training import launch
     from workbook.training.job import prepare
-    from workbook.training.train import train
 
     with _exit_when_stopped():
-        done = train(prepare(asked))
+        done = launch.run(prepare(asked))
     # the run is done, so the notebook only shows it
     page = execute_notebook("2_train", done.folder / "2_train.ipynb", asked.model_dump(mode="json"))
     print(f"page: {page}")
@@ -185,12 +185,12 @@ def compare(
     dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
 ) -> None:
     """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
-    from workbook.views.compare.summary import remarks
+    from workbook.views.compare.summary import summarize
     from workbook.views.compare.tables import comparison, select, write_comparison
 
     chosen = select(runs, dataset)
     paths = write_comparison(comparison(chosen), outputs_root())
-    open_console().print(Markdown(remarks(chosen)))
+    open_console().print(Markdown(summarize(chosen)))
     print(*paths, sep="\n")
     _print_broken()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,27 +14,28 @@ import urllib.request
 from pathlib import Path
 
 import importlib_metadata  # noqa: F401  as MLflow loads it: FiftyOne has to open in the same process
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
 from pymongo import MongoClient
 
-from scenes import make_dataset
+import planted
+from diagnosed import answers, at, diagnosed
+from planted import Answer, Scene, scripted_rcnn
 from workbook import cli
 from workbook.browse import database as fiftyone_database
 from workbook.browse.app import free_port, launch
 from workbook.browse.database import BrowseError, connect, mongod_program
 from workbook.browse.samples import open_runs, read_runs
 from workbook.browse.views import build, table
-from workbook.diagnosis.matching import match
-from workbook.diagnosis.stages import DETECTED, TWO_STAGE
+from workbook.diagnosis.families.two_stage import TWO_STAGE
 from workbook.errors import RunError
 from workbook.files import write_json
 from workbook.runs.folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASSES = ("<script>alert(1)</script>", """it's a "bar" {$where}""")
+CLASSES = ("<script>alert(1)</script>", """it's a "bar" {$where}""", "owl")
+LOSING = ("proposals", "class", "box", "suppression", "background")
 NAMES = ("faster_rcnn-resnet50-aaaaaaaa", "faster_rcnn-swin_t-bbbbbbbb")
 
 
@@ -41,47 +43,34 @@ NAMES = ("faster_rcnn-resnet50-aaaaaaaa", "faster_rcnn-swin_t-bbbbbbbb")
 def folder(tmp_path_factory: pytest.TempPathFactory):
     """An outputs folder with two diagnosed runs; one for the module, because a process has one database."""
     root = tmp_path_factory.mktemp("browse")
-    data = make_dataset(root / "data", "scenes", val_images=6, sizes=("small", "small", "medium"), classes=CLASSES)
-    for number, name in enumerate(NAMES):
-        write_run(root / "outputs" / "runs" / name, data, number)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planted, "CLASSES", CLASSES)
+        for number, name in enumerate(NAMES):
+            write_run(root, name, number)
         patch.delenv(fiftyone_database.URI, raising=False)
         patch.setenv(fiftyone_database.URI, "")  # so that what `connect` sets is taken back in the end
         yield root / "outputs"
+
+
+def write_run(root: Path, name: str, number: int) -> None:
+    """Each object is found, or lost by the next stage in turn; a run finds what the other one misses, now and then."""
+    boxes = [at(20, 60, 24, 24), at(90, 60, 24, 24), at(150, 120, 50, 50)]
+    scenes = []
+    for image in range(6):
+        told = [Answer(at(220, 220, 20, 20), {CLASSES[0]: 0.5 if image else 0.95})]  # a false one, sure in the first image
+        for place, box in enumerate(boxes):
+            turn = 3 * image + place + number
+            stage = "detected" if turn % 3 == 0 else LOSING[turn % 5]
+            told += answers(stage, box, CLASSES[place % 2])
+        scenes.append(Scene([(box, CLASSES[place % 2]) for place, box in enumerate(boxes)], told))
+    diagnosed(root, scenes, scripted_rcnn(scenes, score_thr=0.4), resamples=2, name=name, runs=root / "outputs" / "runs",
+              record={"started": f"2026-01-0{number + 1}"})
 
 
 @pytest.fixture(autouse=True)
 def outputs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WORKBOOK_OUTPUTS", str(folder))
     return folder
-
-
-def write_run(folder: Path, data, number: int) -> None:
-    """Each truth is found, or lost by the next stage in turn; a run finds what the other one misses, now and then."""
-    truth = json.loads(data.val_json.read_text())
-    found = [a for place, a in enumerate(truth["annotations"]) if (place + number) % 3 == 0]
-    predictions = [{"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9 - 0.01 * place}
-                   for place, a in enumerate(found)]
-    predictions += [{"image_id": image["id"], "category_id": 1, "bbox": [0.0, 0.0, 2.0, 2.0], "score": 0.1 if place else 0.885}
-                    for place, image in enumerate(truth["images"])]
-    by, names = match(truth, predictions, 0.5).taken_by, {category["id"]: category["name"] for category in truth["categories"]}
-    rows = []
-    for place, (a, row) in enumerate(zip(truth["annotations"], by, strict=True)):
-        rows.append({"annotation_id": a["id"], "class": names[a["category_id"]], "detected": row >= 0,
-                     "stage": DETECTED if row >= 0 else TWO_STAGE[place % 5].name,
-                     "score": predictions[row]["score"] if row >= 0 else np.nan, "size": "small" if a["area"] <= 32**2 else "medium"})
-    trace = pd.DataFrame(rows).assign(lost_to=None, named_class="background", false_above=0, resized_area=100.0, named_score=0.5)
-    for column in ("candidate_iou", "class_score", "box_iou"):
-        trace[column] = np.random.default_rng(number).random(len(trace))
-    folder.mkdir(parents=True)
-    config = {"val": {"ann_file": str(data.val_json), "img_prefix": str(data.images_dir), "classes": data.classes}}
-    (folder / "config.py").write_text(f"data = {config!r}\n")
-    write_json(folder / "run.json", {"name": folder.name, "status": "done", "started": f"2026-01-0{number + 1}",
-                                     "data": {"name": "scenes", "hash": data.hash}})
-    write_json(folder / "predictions.json", predictions)
-    write_json(folder / "waterfall.json", {"iou": 0.5, "stages": [
-        {"name": s.name, "question": s.question, "color": s.color, "remedies": list(s.remedies)} for s in TWO_STAGE]})
-    trace.to_parquet(folder / "trace.parquet", index=False)
 
 
 def trace_of(name: str, folder: Path) -> pd.DataFrame:
@@ -103,16 +92,22 @@ def test_boxes_attributes_and_views_equal_the_trace(folder: Path) -> None:
     truth = {box.annotation_id: box for sample in dataset for box in sample.ground_truth.detections}
     assert {id_: (box.stage, box.detected, box.size) for id_, box in truth.items()} == {
         row.annotation_id: (row.stage, row.detected, row.size) for row in trace.itertuples()}
-    assert {id_: box.best_proposal_iou for id_, box in truth.items()} == dict(zip(trace.annotation_id, trace.candidate_iou, strict=True))
+    assert {id_: box.candidate_iou for id_, box in truth.items()} == dict(zip(trace.annotation_id, trace.candidate_iou, strict=True))
     small = trace[trace["size"] == "small"]
     views = shown(dataset)
-    for stage in TWO_STAGE:
-        assert views[f"small: lost at {stage.name}"] == (small["stage"] == stage.name).sum() > 0
+    for stage in TWO_STAGE.parts:
+        assert views[f"small: lost at {stage.name}"] == (small["stage"] == stage.name).sum()
+    assert sum(views[f"small: lost at {name}"] > 0 for name in LOSING[:4]) == 4
     assert views["small: all missed"] == (~small["detected"]).sum()
-    assert views["small: false positives"] == 6 and views["label suspects: not labelled"] == 1
-    assert {box.label for box in truth.values()} == set(CLASSES), "a label is the class's name as it is: data, no markup"
+    found = pd.read_parquet(folder / "runs" / NAMES[0] / "detections.parquet")
+    false = found[(found["outcome"] == "false") & (found["area"] <= 32**2)]
+    assert views["small: false positives"] == len(false) > 6 and views["label suspects: not labelled"] == 1
+    assert {box.label for box in truth.values()} == set(CLASSES[:2]), "a label is the class's name as it is: data, no markup"
     pred = [box for sample in dataset for box in sample[NAMES[0].replace("-", "_")].detections]
-    assert [box.match for box in pred].count("true") == trace["detected"].sum() == len(pred) - 6
+    assert [box.match for box in pred].count("true") == trace["detected"].sum()
+    assert sorted(box.match for box in pred) == sorted(found["kind"].where(found["outcome"] == "false", found["outcome"]))
+    assert {(box.annotation_id, round(box.match_iou, 6)) for box in pred if box.match == "true"} == {
+        (row.annotation_id, round(row.iou, 6)) for row in found.itertuples() if row.outcome == "true"}
 
 
 def test_a_view_shows_patches_the_worst_first_and_in_the_colors_of_the_stages(folder: Path) -> None:
@@ -121,10 +116,11 @@ def test_a_view_shows_patches_the_worst_first_and_in_the_colors_of_the_stages(fo
     lost = trace[(trace["size"] == "small") & (trace["stage"] == "proposals")]
     assert view._is_patches and view.values("ground_truth.annotation_id") == lost.sort_values("candidate_iou").annotation_id.tolist()
     about = dataset.get_saved_view_info("small: lost at proposals")
-    assert TWO_STAGE[0].question in about["description"] and about["color"].upper() == TWO_STAGE[0].color
+    assert TWO_STAGE.parts[0].question in about["description"] and about["color"].upper() == TWO_STAGE.parts[0].color
     by_stage = dataset.app_config.color_scheme.fields[0]
     assert by_stage["path"] == "ground_truth" and by_stage["colorByAttribute"] == "stage"
-    assert {stage.name: stage.color for stage in TWO_STAGE}.items() <= {v["value"]: v["color"] for v in by_stage["valueColors"]}.items()
+    colors = {value["value"]: value["color"] for value in by_stage["valueColors"]}
+    assert {stage.name: stage.color for stage in TWO_STAGE.parts}.items() <= colors.items()
 
 
 def test_two_runs_side_by_side(folder: Path) -> None:
@@ -159,7 +155,7 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
     fresh = folder.parent / "fresh"
     fresh.mkdir()
     (fresh / "runs").symlink_to(folder / "runs")
-    env = {**os.environ, "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT / "lib")}
     del env[fiftyone_database.URI]
     code = ("from workbook.browse.samples import open_runs, read_runs\nfrom workbook.browse.views import build, table\n"
             "from workbook.browse.database import connect\n"
@@ -184,7 +180,7 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
         assert heard and set(heard) <= {"127.0.0.1", "::1"}, "it listens to other machines"
         out, _ = other.communicate(timeout=300)
         port = json.loads((fresh / "fiftyone" / "mongod.json").read_text())["port"]
-        assert out.strip().splitlines()[-1] == f"mongodb://127.0.0.1:{port} 6 9" and other.returncode == 0
+        assert out.strip().splitlines()[-1] == f"mongodb://127.0.0.1:{port} 6 10" and other.returncode == 0
         datasets = MongoClient("127.0.0.1", port)["fiftyone"]["datasets"].distinct("name")
         assert {f"scenes-{name}" for name in NAMES} <= set(datasets), "both are in the one database"
         serving.send_signal(signal.SIGINT)
@@ -213,22 +209,25 @@ def test_an_app_that_does_not_start_is_waited_for_and_then_said(monkeypatch: pyt
 
 
 def test_a_run_that_cannot_be_browsed_says_what_to_do(tmp_path: Path, folder: Path) -> None:
-    for name, file in ((NAMES[0], "trace.parquet"), (NAMES[1], "waterfall.json")):
-        (tmp_path / name).mkdir()
-        for path in (folder / "runs" / name).iterdir():
-            if path.name != file:
-                (tmp_path / name / path.name).write_bytes(path.read_bytes())
+    """One without a diagnosis, and one whose boxes were corrected since, under the same annotation ids."""
+    for name in NAMES:
+        shutil.copytree(folder / "runs" / name, tmp_path / name)
+    (tmp_path / NAMES[0] / "waterfall.json").unlink()
+    truth = tmp_path / "truth.json"
+    content = json.loads((folder.parent / "data" / "truth.json").read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    write_json(truth, content)
+    config = tmp_path / NAMES[1] / "config.py"
+    config.write_text(config.read_text().replace(str(folder.parent / "data" / "truth.json"), str(truth)))
     with pytest.raises(RunError) as error:
         read_runs([Run(tmp_path / name) for name in NAMES])
-    for name, file in ((NAMES[0], "trace.parquet"), (NAMES[1], "waterfall.json")):
-        assert f"it has no {file}: `workbook diagnose {name}` first" in str(error.value)
+    assert f"{NAMES[0]} has no diagnosis: `workbook diagnose {NAMES[0]}` first" in str(error.value)
+    assert f"the diagnosis of {NAMES[1]} is out of date (changed since: val, train)" in str(error.value)
 
 
 def test_runs_on_different_data_are_refused(tmp_path: Path, folder: Path) -> None:
     other = tmp_path / "faster_rcnn-resnet18-cccccccc"
-    other.mkdir()
-    for path in (folder / "runs" / NAMES[1]).iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(folder / "runs" / NAMES[1], other)
     Run(other).update(data={"name": "others", "hash": "f" * 64})
     with pytest.raises(RunError, match=r"(?s)different data.*scenes.*others \(ffffffff\)"):
         read_runs([Run(folder / "runs" / NAMES[0]), Run(other)])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from planted import Answer, Box, Scene, scripted_detr, scripted_rcnn, scripted_vfnet, write_scenes
-from workbook.diagnosis.diagnosis import diagnose
+from workbook.diagnosis.diagnose import diagnose
 from workbook.diagnosis.trace import COLUMNS
 
 
@@ -22,7 +22,7 @@ def shifted(box: Box, by: float) -> Box:
 
 
 def traced(folder: Path, model: Any, scenes: list[Scene], **options: Any) -> pd.DataFrame:
-    return diagnose(model, write_scenes(folder, scenes), **options).trace
+    return diagnose(model, write_scenes(folder, scenes), resamples=2, **options).trace
 
 
 HERE = at(60, 100)
@@ -119,7 +119,7 @@ def test_lost_to_the_limit_of_coco(tmp_path: Path) -> None:
     boxes = [at(2 + 23 * (n % 11), 2 + 23 * (n // 11), 18, 18) for n in range(103)]
     scene = Scene([(box, "cat") for box in boxes], [Answer(box, {"cat": 0.95 - n / 1000}) for n, box in enumerate(boxes)])
     rows = traced(tmp_path, scripted_rcnn([scene], max_per_img=300), [scene])
-    assert list(rows["stage"]) == ["detected"] * 100 + ["suppression"] * 3
+    assert list(rows["stage"]) == ["detected"] * 100 + ["not counted"] * 3
     assert set(rows["lost_to"][100:]) == {"100 of a class"}
 
 
@@ -230,7 +230,7 @@ def test_any_other_iou(tmp_path: Path) -> None:
 def test_columns_are_documented_and_crowds_are_no_rows(tmp_path: Path) -> None:
     scene = Scene([(HERE, "cat")], [Answer(HERE, SURE)])
     dataset = write_scenes(tmp_path, [scene], crowds=[(1, at(150, 150, 90, 90), "cat")])
-    trace = diagnose(scripted_rcnn([scene]), dataset).trace
+    trace = diagnose(scripted_rcnn([scene]), dataset, resamples=2).trace
     assert len(trace) == 1
     assert set(COLUMNS) <= set(trace)
 
@@ -241,9 +241,38 @@ def test_boxes_are_in_pixels_of_the_original_image(tmp_path: Path) -> None:
     scene = Scene([(HERE, "cat"), (at(160, 20), "cat")], [Answer(half, SURE), Answer(other, SURE, to=shifted(other, 10))])
     dataset = write_scenes(tmp_path, [scene])
     next(t for t in dataset.pipeline.transforms if type(t).__name__ == "Resize").img_scale = [(128, 128)]
-    row, moved = (row for _, row in diagnose(scripted_rcnn([scene]), dataset).trace.iterrows())
+    row, moved = (row for _, row in diagnose(scripted_rcnn([scene]), dataset, resamples=2).trace.iterrows())
     assert (moved["stage"], moved["candidates_on"]) == ("box", 1)  # its proposal stands on it, its box does not
     assert moved["box_iou"] == pytest.approx(20 / 60, abs=1e-3)
     assert row["stage"] == "detected"
     assert row["best_bbox"] == pytest.approx([60, 100, 40, 40], abs=0.01)
     assert row["resized_side"] == pytest.approx(20)
+
+
+def test_without_a_pre_nms_limit_nothing_is_cut_by_it(tmp_path: Path) -> None:
+    """nms_pre = 0 means no limit to mmdet, and so to the cuts that are read beside it."""
+    scene = Scene([(HERE, "cat")], [Answer(HERE, SURE)])
+    row = traced(tmp_path, scripted_rcnn([scene], rpn={"nms_pre": 0, "max_per_img": 100}), [scene]).iloc[0]
+    assert row["stage"] == "detected" and row["candidate_cut"] == ""
+
+
+def test_what_one_object_says_of_its_way(tmp_path: Path) -> None:
+    """Every column of one found and one missed object, by hand."""
+    other = at(160, 160)
+    scene = Scene([(HERE, "cat"), (other, "dog")], [
+        Answer(shifted(HERE, 4), SURE, to=HERE, objectness=0.8), Answer(shifted(other, 8), {"cat": 0.6, "dog": 0.3}, objectness=0.9),
+        Answer(at(10, 10), {"cat": 0.95}, objectness=0.95)])
+    found, missed = (row for _, row in traced(tmp_path, scripted_rcnn([scene]), [scene], iou=0.75).iterrows())
+    assert (found["stage"], found["candidate_rank"], found["first_rank"], found["candidates_on"]) == ("detected", 3, 3, 1)
+    assert (found["predictions_of_class"], found["predictions_fitting"], found["named_class"]) == (1, 1, "cat")
+    assert (found["false_above"], found["precision"], found["size"]) == (1, pytest.approx(0.5), "medium")
+    assert found["detection_iou"] == pytest.approx(1, abs=1e-3) and found["score"] == pytest.approx(0.9, abs=1e-4)
+    assert (missed["stage"], missed["candidate_rank"], missed["named_class"]) == ("box", 2, "cat")
+    assert pd.isna(missed["first_rank"]), "no candidate reaches IoU .75"
+    assert missed["class_score"] == pytest.approx(0.3, abs=1e-4) and missed["named_score"] == pytest.approx(0.6, abs=1e-4)
+    assert missed["box_iou"] == pytest.approx(32 / 48, abs=1e-3) == missed["candidate_iou"]
+    assert pd.isna(missed["score"]) and pd.isna(missed["false_above"]) and pd.isna(missed["detection_iou"])
+    assert missed["best_bbox"] == pytest.approx([168, 160, 40, 40], abs=0.1)
+    for size in ("all", "medium"):
+        assert (found[f"found_{size}"], missed[f"found_{size}"]) == (True, False) and found[f"false_above_{size}"] == 1
+    assert pd.isna(found["found_small"]) and pd.isna(found["precision_large"]) and pd.isna(found["false_above_small"])

@@ -1,145 +1,157 @@
-"""The waterfall: complete by construction, and on planted scenes the cost lands at the stage that was made to fail."""
+"""The waterfall: complete, owing nothing to an order, and on planted scenes the cost is that of the stage that was made to fail."""
 
 from __future__ import annotations
 
-import copy
+from itertools import permutations
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
+import numpy as np
 import pytest
-from mmcv import Config
-from mmdet.models import build_detector
 
-from planted import (
-    CLASSES,
-    Answer,
-    Box,
-    Scene,
-    pipeline,
-    scripted_detr,
-    scripted_rcnn,
-    scripted_vfnet,
-    small_config,
-    write_scenes,
-)
-from workbook.diagnosis.diagnosis import Diagnosis, diagnose, diagnose_run
-from workbook.diagnosis.false_positives import KINDS
-from workbook.diagnosis.waterfall import NOT_COUNTED, waterfall
+from diagnosed import SURE, at, diagnosed, jittered, lost_at, shifted
+from planted import Answer, Scene, scripted_detr, scripted_rcnn, scripted_vfnet, write_scenes
+from workbook.diagnosis.diagnose import Diagnosis, diagnose
+from workbook.diagnosis.waterfall import METRICS, NOT_COUNTED, SizeWaterfall, Waterfall, shapley_weights
 from workbook.evaluation.coco_metrics import evaluate
-from workbook.files import read_json, write_json
-from workbook.runs.checkpoints import save_checkpoint
-from workbook.runs.config import write_config
-from workbook.runs.folder import Run
+from workbook.evaluation.sizes import AREA_RANGES
 
 EXACT = 1e-9
-SURE = {"cat": 0.9}
-
-
-def at(x: float, y: float, w: float = 40, h: float = 40) -> Box:
-    return (x, y, x + w, y + h)
-
-
-def shifted(box: Box, by: float) -> Box:
-    return (box[0] + by, box[1], box[2] + by, box[3])
-
-
 SMALL, MEDIUM, LARGE = at(20, 20, 20, 24), at(80, 20), at(80, 100, 120, 130)
 TRUTHS = [(SMALL, "dog"), (MEDIUM, "cat"), (LARGE, "cat")]
 GOOD = [Answer(box, {name: 0.9}) for box, name in TRUTHS]
 OTHER = at(20, 150)
+STAGES = ("proposals", "class", "box", "suppression", "ranking")
 
 
-def drops(diagnosis: Diagnosis, size: str = "all") -> dict[str, float]:
-    return {step["stage"]: step["drop"] for step in diagnosis.waterfall["sizes"][size]["steps"]}
+def require_complete(waterfall: Waterfall) -> None:
+    """The parts of every size and metric add up to 1 - AP."""
+    assert set(waterfall.metrics) == set(METRICS)
+    for sizes in waterfall.metrics.values():
+        assert set(sizes) == set(AREA_RANGES)
+        for of_size in sizes.values():
+            if of_size.objects:
+                assert of_size.ap + sum(cost.shapley for cost in of_size.stages) == pytest.approx(1, abs=EXACT)
+            else:
+                assert of_size.ap is None and all(cost.shapley is None for cost in of_size.stages)
 
 
-def require_complete(figures: dict[str, Any]) -> None:
-    """The sums of every size, and an AP of 1 at the end."""
-    for size in figures["sizes"].values():
-        if size["objects"]:
-            assert sum(step["drop"] for step in size["steps"]) == pytest.approx(1 - size["ap"], abs=EXACT)
-            assert size["steps"][-1]["ap_after"] == pytest.approx(1, abs=EXACT)
-        else:
-            assert size["ap"] is None and all(step["drop"] is None for step in size["steps"])
+def costs(found: Diagnosis, size: str = "all", metric: str = "AP") -> dict[str, float]:
+    return {cost.stage: cost.shapley for cost in found.waterfall.metrics[metric][size].stages}
 
 
-@pytest.mark.parametrize("scripted", [scripted_rcnn, scripted_vfnet])
-def test_a_perfect_detector_has_an_empty_waterfall(tmp_path: Path, scripted: Any) -> None:
-    scenes = [Scene(TRUTHS, GOOD), Scene([], []), Scene(TRUTHS[:1], GOOD[:1])]
-    diagnosis = diagnose(scripted(scenes), write_scenes(tmp_path, scenes))
-    for size, figures in diagnosis.waterfall["sizes"].items():
-        assert figures["ap"] == pytest.approx(1, abs=EXACT), size
-        assert all(step["drop"] == pytest.approx(0, abs=EXACT) for step in figures["steps"]), size
-        assert all(step["alone"] == pytest.approx(0, abs=EXACT) for step in figures["steps"]), size
-    assert set(diagnosis.trace["stage"]) == {"detected"}
-    assert diagnosis.trace["recovered_by"].isna().all()
-    assert diagnosis.false_positives.empty
+def few(folder: Path, scenes: list[Scene], scripted=scripted_rcnn, **test_cfg) -> Diagnosis:
+    found = diagnose(scripted(scenes, **test_cfg), write_scenes(folder, scenes), resamples=20)
+    require_complete(found.waterfall)
+    return found
 
 
-def test_a_perfect_query_detector_has_an_empty_waterfall(tmp_path: Path) -> None:
-    """Its other queries are reported too, far below: false positives that cost nothing."""
-    scenes = [Scene(TRUTHS, GOOD), Scene(TRUTHS[:1], GOOD[:1])]
-    diagnosis = diagnose(scripted_detr(scenes), write_scenes(tmp_path, scenes))
-    assert diagnosis.waterfall["sizes"]["all"]["ap"] == pytest.approx(1, abs=EXACT)
-    assert all(drop == pytest.approx(0, abs=EXACT) for drop in drops(diagnosis).values())
-    assert set(diagnosis.false_positives["kind"]) == {"background"}
+def test_a_detector_without_fault_costs_nothing(tmp_path: Path) -> None:
+    for scripted in (scripted_rcnn, scripted_vfnet, scripted_detr):
+        found = few(tmp_path / scripted.__name__, [Scene(TRUTHS, GOOD)], scripted)
+        for of_size in found.waterfall.metrics["AP"].values():
+            assert of_size.ap == pytest.approx(1, abs=EXACT) and of_size.costliest == ()
+            assert all(cost.shapley == pytest.approx(0, abs=EXACT) for cost in of_size.stages)
+        assert found.trace["recovered_by"].isna().all()
 
 
-# Each scene fails in one stage only, at the second object of its class.
-ONE_FAILURE: dict[str, tuple[list[tuple[Box, str]], list[Answer], dict[str, Any]]] = {
-    "proposals": ([*TRUTHS, (OTHER, "dog")], [*GOOD, Answer(OTHER, {"dog": 0.9}, objectness=0)], {}),
-    "class, another": ([*TRUTHS, (OTHER, "dog")], [*GOOD, Answer(OTHER, {"owl": 0.9, "dog": 0.02})], {}),
-    "class, background": ([*TRUTHS, (OTHER, "dog")], [*GOOD, Answer(OTHER, {"dog": 0.02})], {}),
-    "box": ([*TRUTHS, (OTHER, "dog")], [*GOOD, Answer(OTHER, {"dog": 0.9}, to=shifted(OTHER, 15))], {}),
-    "suppression, NMS": (
-        [*TRUTHS, (shifted(SMALL, 4), "dog")], [*GOOD, Answer(shifted(SMALL, 4), {"dog": 0.8})], {},
-    ),
-    "suppression, threshold": (
-        [*TRUTHS, (OTHER, "dog")], [*GOOD, Answer(OTHER, {"dog": 0.38, "cat": 0.31})], {"score_thr": 0.4},
-    ),
-    "suppression, limit": ([*TRUTHS, (OTHER, "dog")], [*GOOD, Answer(OTHER, {"dog": 0.6})], {"max_per_img": 3}),
-    "ranking": (TRUTHS, [*GOOD[1:], Answer(SMALL, {"dog": 0.6}), Answer(OTHER, {"dog": 0.8})], {}),
-}
+@pytest.mark.parametrize("stage", [*STAGES, "background"])
+def test_the_cost_is_that_of_the_planted_stage(tmp_path: Path, stage: str) -> None:
+    """One cause alone: all of what is missing is its own, in every size and metric, and it is named."""
+    scenes = [lost_at(stage, box) for box in jittered(12)]
+    found = few(tmp_path, scenes, score_thr=0.4 if stage == "suppression" else 0.05)
+    expected = "class" if stage == "background" else stage
+    for metric in METRICS:
+        of_size = found.waterfall.metrics[metric]["small"]
+        assert of_size.costliest == (expected,), (metric, of_size)
+        assert of_size.cost(expected).shapley == pytest.approx(1 - of_size.ap, abs=EXACT)
+        assert of_size.cost(expected).alone == of_size.cost(expected).last == pytest.approx(1 - of_size.ap, abs=EXACT)
+    assert set(found.trace["stage"]) == {expected}
 
 
-@pytest.mark.parametrize("name", ONE_FAILURE)
-def test_the_cost_lands_at_the_planted_stage(tmp_path: Path, name: str) -> None:
-    truths, answers, options = ONE_FAILURE[name]
-    scene = Scene(truths, answers)
-    diagnosis = diagnose(scripted_rcnn([scene], **options), write_scenes(tmp_path, [scene]))
-    require_complete(diagnosis.waterfall)
-    found, planted = drops(diagnosis), name.split(",")[0]
-    assert found[planted] > 0.1
-    assert all(drop == pytest.approx(0, abs=EXACT) for stage, drop in found.items() if stage != planted), found
-    alone = {step["stage"]: step["alone"] for step in diagnosis.waterfall["sizes"]["all"]["steps"]}
-    assert alone[planted] == pytest.approx(found[planted], abs=EXACT)
-    lost = diagnosis.trace[diagnosis.trace["stage"] != "detected"]
-    assert set(lost["stage"]) <= {planted}
-    assert set(lost["recovered_by"].dropna()) <= {planted}
-
-
-def test_dense_and_query_costs_land_at_the_planted_stage(tmp_path: Path) -> None:
+def test_dense_and_query_detectors_charge_the_planted_stage(tmp_path: Path) -> None:
     planted = {
-        "class": Answer(OTHER, {"owl": 0.9, "dog": 0.03}), "box": Answer(OTHER, {"dog": 0.9}, to=shifted(OTHER, 15)),
+        "class": Answer(OTHER, {"cat": 0.9, "dog": 0.03}), "box": Answer(OTHER, {"dog": 0.9}, to=shifted(OTHER, 15)),
         "candidates": Answer(OTHER, {"dog": 0.04}),
     }
     for scripted, stages in ((scripted_vfnet, ("candidates", "class", "box")), (scripted_detr, ("class", "box"))):
         for stage in stages:
             scene = Scene([*TRUTHS, (OTHER, "dog")], [*GOOD, planted[stage]])
-            diagnosis = diagnose(scripted([scene]), write_scenes(tmp_path / f"{scripted.__name__}-{stage}", [scene]))
-            require_complete(diagnosis.waterfall)
-            found = drops(diagnosis)
+            found = costs(few(tmp_path / f"{scripted.__name__}-{stage}", [scene], scripted))
             assert found[stage] > 0.1, (scripted, stage, found)
-            assert sum(abs(drop) for drop in found.values()) == pytest.approx(found[stage], abs=EXACT), (scripted, stage, found)
+            assert max(found, key=lambda name: found[name]) == stage
 
 
-def test_a_query_that_nobody_sends_is_found_missing(tmp_path: Path) -> None:
-    """Nothing looks at the object: the query, its class and its box must be made, and the sum is still complete."""
-    scene = Scene([*TRUTHS, (OTHER, "dog")], GOOD)
-    diagnosis = diagnose(scripted_detr([scene]), write_scenes(tmp_path, [scene]))
-    require_complete(diagnosis.waterfall)
-    assert diagnosis.trace.iloc[3]["stage"] == "queries"
+def test_two_equal_causes_are_both_named(tmp_path: Path) -> None:
+    boxes = jittered(24)
+    scenes = [lost_at("class" if number % 2 else "box", box) for number, box in enumerate(boxes)]
+    found = few(tmp_path, scenes)
+    for metric in METRICS:
+        assert set(found.waterfall.metrics[metric]["small"].costliest) == {"class", "box"}
+
+
+def test_a_stage_that_hides_behind_another_costs_as_much(tmp_path: Path) -> None:
+    """Every object has a wrong class and a poor box: either alone mends nothing, the last one all; each costs half."""
+    scenes = [Scene([(box, "cat")], [Answer(box, {"dog": 0.9, "cat": 0.02}, to=shifted(box, 10))]) for box in jittered(12)]
+    of_size = few(tmp_path, scenes).waterfall.metrics["AP50"]["small"]
+    assert {name: of_size.cost(name).shapley for name in ("class", "box")} == pytest.approx({"class": 0.5, "box": 0.5})
+    assert (of_size.cost("class").alone, of_size.cost("box").alone) == (0, 0)
+    assert (of_size.cost("class").last, of_size.cost("box").last) == (1, 1)
+    assert set(of_size.costliest) == {"class", "box"}
+
+
+def test_scores_that_are_too_low_for_their_own_class_are_the_rankings(tmp_path: Path) -> None:
+    """Right ones at .35 below twice as many false ones at .50 of the same class, the rest of the score on background."""
+    scenes = [Scene([(box, "cat")], [Answer(box, {"cat": 0.35}), *(Answer(at(10 + 40 * n, 10, 20, 20), {"cat": 0.5}) for n in range(2))])
+              for box in jittered(12)]
+    found = few(tmp_path, scenes)
+    assert set(found.trace["stage"]) == {"ranking"}
+    assert found.waterfall.metrics["AP"]["all"].costliest == ("ranking",)
+    assert costs(found)["class"] == pytest.approx(0, abs=EXACT)
+
+
+def test_thirds(tmp_path: Path) -> None:
+    """A third never proposed, a third in poor boxes, a third below false ones: all three cost, none is named alone."""
+    stages = ("proposals", "box", "ranking")
+    found = few(tmp_path, [lost_at(stages[number % 3], box) for number, box in enumerate(jittered(36))])
+    of_size = found.waterfall.metrics["AP50"]["small"]
+    assert all(of_size.cost(stage).shapley > 0.05 for stage in stages)
+    assert dict(found.trace["stage"].value_counts()) == dict.fromkeys(stages, 12)
+
+
+def test_shapley_values_are_the_mean_over_all_orders() -> None:
+    """Against the definition, order by order, on random values of all subsets of four stages."""
+    names, rng = "abcd", np.random.default_rng(0)
+    subsets = [frozenset(n for n, chosen in zip(names, f"{number:04b}", strict=True) if chosen == "1") for number in range(16)]
+    value = dict(zip(subsets, rng.random(16), strict=True))
+    for stage in names:
+        weights = shapley_weights(stage, subsets, 4)
+        gains = [value[frozenset(order[: order.index(stage) + 1])] - value[frozenset(order[: order.index(stage)])]
+                 for order in permutations(names)]
+        assert sum(weight * value[subset] for subset, weight in weights.items()) == pytest.approx(np.mean(gains), abs=1e-12)
+
+
+def test_what_coco_does_not_count_is_a_part_of_its_own_and_can_lead(tmp_path: Path) -> None:
+    boxes = [at(2 + 17 * (n % 14), 2 + 17 * (n // 14), 14, 14) for n in range(150)]
+    scenes = [Scene([(box, "cat") for box in boxes], [Answer(box, {"cat": 0.95 - n / 1000}) for n, box in enumerate(boxes)])
+              for _ in range(10)]
+    found = few(tmp_path, scenes, max_per_img=300)
+    of_size = found.waterfall.metrics["AP"]["small"]
+    # 100 of 150 are counted: 67 of the 101 recall points are reached
+    assert of_size.cost(NOT_COUNTED).shapley == pytest.approx(1 - 67 / 101, abs=1e-3)
+    assert of_size.costliest == (NOT_COUNTED,)
+    assert dict(found.trace["stage"].value_counts()) == {"detected": 1000, NOT_COUNTED: 500}
+
+
+def test_detections_of_other_sizes_are_no_affair_of_a_size(tmp_path: Path) -> None:
+    """A large false detection above every small object: the AP of small objects does not count it, nor does its trace."""
+    scenes = [Scene([(box, "cat")], [Answer(box, {"cat": 0.5}), Answer(at(20, 20, 200, 200), {"cat": 0.9})])
+              for box in jittered(12)]
+    found = few(tmp_path, scenes)
+    assert found.waterfall.metrics["AP"]["small"].ap == pytest.approx(1)
+    assert costs(found, "small")["ranking"] == 0
+    assert set(found.trace["stage"]) == {"detected"} and set(found.trace["false_above_small"]) == {0}
+    assert costs(found, "all")["ranking"] > 0.3 and (found.trace["precision_all"] < 0.6).all()
+    assert list(found.trace["false_above_all"].sort_values()) == [12] * 12
 
 
 def test_hard_scenes_are_complete(tmp_path: Path) -> None:
@@ -149,84 +161,52 @@ def test_hard_scenes_are_complete(tmp_path: Path) -> None:
     scenes = [
         Scene([*TRUTHS, *twins, (edge, "owl"), (border, "owl")],
               [Answer(at(98, 60, 30, 30), {"cat": 0.4, "dog": 0.3}), Answer(shifted(border, 12), {"owl": 0.5}), *GOOD[1:]]),
-        Scene([], [Answer(at(10 + 50 * n, 100), {name: 0.5 + n / 10}) for n in range(4) for name in ("cat",)]),
+        Scene([], [Answer(at(10 + 50 * n, 100), {"cat": 0.5 + n / 10}) for n in range(4)]),
         Scene([(at(60, 60, 32, 33), "owl")], [Answer(at(50, 60, 32, 33), {"owl": 0.2}), Answer(at(150, 150), {"owl": 0.9})]),
     ]
     dataset = write_scenes(tmp_path, scenes, crowds=[(1, at(0, 200, 200, 50), "cat"), (2, at(0, 0, 250, 250), "owl")])
-    bins = {"tiny": (0.0, 500.0), "mid": (900.0, 1100.0), "none": (3e4, 4e4)}
     for scripted in (scripted_rcnn, scripted_vfnet, scripted_detr):
-        diagnosis = diagnose(scripted(scenes), dataset, bins=bins)
-        require_complete(diagnosis.waterfall)
-        assert diagnosis.waterfall["sizes"]["tiny"]["objects"] == 1
-        assert diagnosis.waterfall["sizes"]["mid"]["objects"] == 5
+        require_complete(diagnose(scripted(scenes), dataset, resamples=2).waterfall)
 
 
-def test_what_coco_does_not_count_is_its_own_step(tmp_path: Path) -> None:
-    boxes = [at(2 + 23 * (n % 11), 2 + 23 * (n // 11), 18, 18) for n in range(103)]
-    scene = Scene([(box, "cat") for box in boxes], [Answer(box, {"cat": 0.95 - n / 1000}) for n, box in enumerate(boxes)])
-    diagnosis = diagnose(scripted_rcnn([scene], max_per_img=300), write_scenes(tmp_path, [scene]))
-    require_complete(diagnosis.waterfall)
-    last = diagnosis.waterfall["sizes"]["small"]["steps"][-1]
-    assert last["stage"] == NOT_COUNTED
-    assert last["drop"] == pytest.approx(3 / 101, abs=EXACT)  # recall ends at .97: 98 of the 101 recall points are reached
-
-
-def test_now_is_the_run_and_its_bins_are_cocos(tmp_path: Path) -> None:
+def test_now_is_cocos_own(tmp_path: Path) -> None:
     scenes = [Scene(TRUTHS, [Answer(shifted(box, 3), {name: 0.7}) for box, name in TRUTHS])]
     dataset = write_scenes(tmp_path, scenes)
-    diagnosis = diagnose(scripted_rcnn(scenes), dataset, bins={"again": (0, 32**2)})
-    metrics = evaluate(dataset.coco.dataset, diagnosis.detections["now"]).metrics
-    sizes = diagnosis.waterfall["sizes"]
-    assert [sizes[size]["ap"] for size in ("all", "small", "medium", "large")] == [
-        metrics[key] for key in ("bbox_mAP", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
-    ]
-    assert sizes["again"] == sizes["small"]
-    with pytest.raises(ValueError, match="small"):
-        waterfall(dataset.coco.dataset, diagnosis.detections, diagnosis.stages, {"small": (0, 5)})
+    found = diagnose(scripted_rcnn(scenes), dataset, resamples=2)
+    results = [dict(zip(("image_id", "category_id", "bbox", "score"), row, strict=True)) for row in
+               found.detections[["image_id", "category_id", "bbox", "score"]].itertuples(index=False)]
+    metrics = evaluate(dataset.coco.dataset, results).metrics
+    keys = dict(zip(AREA_RANGES, ("bbox_mAP", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l"), strict=True))
+    for size, of_size in found.waterfall.metrics["AP"].items():
+        assert of_size.ap == pytest.approx(metrics[keys[size]], abs=EXACT)
+    assert found.waterfall.metrics["AP50"]["all"].ap == pytest.approx(metrics["bbox_mAP_50"], abs=EXACT)
 
 
-def test_kinds_of_false_positives_come_out_as_planted(tmp_path: Path) -> None:
-    """Two boxes that overlap by a third, both on one object, are one hit and one duplicate; and so on."""
-    truths = [(at(20, 20), "cat"), (at(120, 20), "cat"), (at(20, 120), "dog"), (at(120, 120), "dog")]
-    answers = [
-        Answer(shifted(at(20, 20), 10), {"cat": 0.9}), Answer(shifted(at(20, 20), -10), {"cat": 0.8}),  # hit, duplicate
-        Answer(at(120, 20), {"owl": 0.85}),  # wrong class
-        Answer(shifted(at(20, 120), 15), {"dog": 0.95}),  # poor box
-        Answer(at(200, 200, 20, 20), {"cat": 0.99}),  # background, small
-        Answer(shifted(at(120, 120), 15), {"owl": 0.7}),  # wrong class and poor box
-    ]
-    scene = Scene(truths, answers)
-    diagnosis = diagnose(scripted_rcnn([scene]), write_scenes(tmp_path, [scene]))
-    assert sorted(diagnosis.false_positives["kind"]) == sorted(KINDS)
-    figures = diagnosis.waterfall["false_positives"]["sizes"]
-    assert [figures["small"][kind]["count"] for kind in KINDS] == [0, 0, 0, 1, 0]
-    assert [figures["medium"][kind]["count"] for kind in KINDS] == [1, 1, 1, 0, 1]
-    # the only hit (IoU .6: counted at 3 of 10 IoUs) stands below one false cat; without it, precision doubles
-    hit = 0.3 * 51 / 101 / 2  # recall .5 reaches 51 of 101 recall points; 2 classes have truth
-    assert diagnosis.waterfall["sizes"]["all"]["ap"] == pytest.approx(hit / 2, abs=EXACT)
-    assert figures["all"]["background"]["gain"] == pytest.approx(hit / 2, abs=EXACT)
-    assert figures["all"]["duplicate"]["gain"] == pytest.approx(0, abs=EXACT)
+def test_what_was_not_seen_has_a_bound_and_never_an_interval_of_width_0(tmp_path: Path) -> None:
+    """Twelve images, every object lost at the box: 1.000 is sure to 3 / 12 or so, and nothing is surely free of cost."""
+    of_size = few(tmp_path, [lost_at("box", box) for box in jittered(12)]).waterfall.metrics["AP50"]["small"]
+    unseen = 1 - 0.05 ** (1 / 12)  # the rule of three, exactly
+    box = of_size.cost("box")
+    assert (box.shapley, box.high) == (pytest.approx(1), 1) and box.low == pytest.approx(1 - unseen)
+    for stage in ("proposals", "class", "suppression", "ranking"):
+        cost = of_size.cost(stage)
+        assert (cost.shapley, cost.low) == (0, 0) and cost.high == pytest.approx(unseen)
 
 
-def test_a_run_gets_its_two_files(tmp_path: Path) -> None:
-    """From a run folder as a training leaves it; what is written reads back as it was, and nothing else is left behind."""
-    scene = Scene(TRUTHS, GOOD)
-    write_scenes(tmp_path / "data", [scene])
-    shared = dict(type="OrderedCocoDataset", ann_file=str(tmp_path / "data/truth.json"), img_prefix=str(tmp_path / "data"),
-                  classes=CLASSES, pipeline=pipeline((128, 128)))
-    model_config = small_config("faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py")
-    run = Run(tmp_path / "run")
-    run.best_checkpoint.parent.mkdir(parents=True)
-    save_checkpoint(run.best_checkpoint, {"state_dict": build_detector(copy.deepcopy(model_config)).state_dict()})
-    write_config(run.folder / "config.py", Config(dict(
-        model=model_config, classes=CLASSES, data=dict(train=shared, val=dict(**shared, test_mode=True)),
-        custom_imports=dict(imports=["workbook.data.mmdet_dataset"]))))
-    write_json(run.folder / "run.json", {"status": "done", "settings": {"precision": "fp32"}})
-    diagnosis = diagnose_run(run, bins={"tiny": (0, 500)})
-    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.py", "run.json", "trace.parquet", "waterfall.json"]
-    trace, figures = pd.read_parquet(run.folder / "trace.parquet"), read_json(run.folder / "waterfall.json")
-    assert list(trace) == list(diagnosis.trace) and list(trace["stage"]) == list(diagnosis.trace["stage"])
-    assert list(trace["bbox"][0]) == [20, 20, 20, 24]
-    assert [stage["name"] for stage in figures["stages"]] == ["proposals", "class", "box", "suppression", "ranking"]
-    assert figures["sizes"] == diagnosis.waterfall["sizes"]
-    assert figures["ceiling"]["train"]["small"] == {"objects": 1, "never_taught": 1, "share": 1.0}  # 10 x 12 pixels at 128
+def test_a_saved_waterfall_is_read_as_it_was(tmp_path: Path) -> None:
+    saved = diagnosed(tmp_path, [lost_at("class", box) for box in jittered(3)], resamples=20)
+    again = Waterfall.from_json(saved.waterfall.to_json())
+    assert again == saved.waterfall and isinstance(again.metrics["AP"]["small"], SizeWaterfall)
+    assert again.metrics["AP"]["small"].is_few
+
+
+def test_a_query_that_is_on_no_object_is_found_missing(tmp_path: Path) -> None:
+    found = few(tmp_path, [Scene([*TRUTHS, (OTHER, "dog")], GOOD)], scripted_detr)
+    assert found.trace.iloc[3]["stage"] == "queries"
+
+
+def test_every_stage_alone_recovers_what_it_alone_loses(tmp_path: Path) -> None:
+    stages = ("class", "box", "suppression")
+    found = few(tmp_path, [lost_at(stage, box) for stage, box in zip(stages, jittered(3), strict=True)], score_thr=0.4)
+    assert list(found.trace["stage"]) == list(found.trace["recovered_by"]) == list(stages)
+    assert SURE  # the script's usual answer

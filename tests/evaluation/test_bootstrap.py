@@ -23,12 +23,30 @@ from coco_cases import (
     pycocotools_eval,
     pycocotools_metrics,
     random_scene,
+    resampled_figures,
     truth_box,
 )
-from workbook.evaluation.bootstrap import Figure, bootstrap, intervals, paired_difference, step_intervals
-from workbook.evaluation.coco_metrics import coco_metrics, evaluate
+from workbook.evaluation.bootstrap import Figure, Interval, bootstrap, figures_by_size
+from workbook.evaluation.coco_metrics import evaluate
 from workbook.evaluation.matching import match
-from workbook.evaluation.resampling import STEP, average_precision, resample_weights, summarize
+from workbook.evaluation.resampling import STEP, average_precision, resample_weights
+from workbook.evaluation.sizes import AREA_RANGES, SIZES
+
+
+def of_samples(figures: Any, level: float = 0.95) -> dict[str, Interval]:
+    return {name: figure.interval(level) for name, figure in figures.items()}
+
+
+def intervals(truth: Any, found: Any, level: float = 0.95, resamples: int = 1_000, seed: int = 0) -> dict[str, Interval]:
+    """Each figure of a set of detections with its interval."""
+    return of_samples(bootstrap(match(truth, found), resamples, seed).figures, level)
+
+
+def paired_difference(truth: Any, one: Any, two: Any, resamples: int = 1_000) -> dict[str, Interval]:
+    """How much better the second is than the first on the same images."""
+    before, after = (bootstrap(match(truth, found), resamples) for found in (one, two))
+    return of_samples(after.minus(before).figures)
+
 
 Scene = tuple[dict[str, Any], list[dict[str, Any]]]
 ABSENT = float("nan")
@@ -67,7 +85,7 @@ def test_resamples_equal_pycocotools_on_the_data_set_written_out(first: int) -> 
         truth, found = random_scene(seed)
         matches = match(truth, found)
         weights = np.vstack([np.ones(len(matches.images), int), resample_weights(len(matches.images), 3, seed)])
-        figures = summarize(average_precision(matches, weights), matches)
+        figures = resampled_figures(average_precision(matches, weights), matches)
         for row, drawn in enumerate(weights):
             expected = nan_for_none(pycocotools_metrics(*written_out(truth, found, drawn)))
             got = {key: float(figures[key][row]) for key in KEYS}
@@ -79,7 +97,7 @@ def test_difficult_cases_equal_pycocotools(case: str) -> None:
     truth, found = CASES[case]
     matches = match(truth, found)
     weights = np.vstack([np.ones(len(matches.images), int), np.arange(len(matches.images)) + 3])
-    figures = summarize(average_precision(matches, weights), matches)
+    figures = resampled_figures(average_precision(matches, weights), matches)
     for row, drawn in enumerate(weights):
         expected = nan_for_none(pycocotools_metrics(*written_out(truth, found, drawn)))
         assert {key: float(figures[key][row]) for key in KEYS} == pytest.approx(expected, abs=EXACT, rel=0, nan_ok=True)
@@ -89,7 +107,7 @@ def test_a_tie_of_right_and_wrong_in_one_image_is_written_out_copy_by_copy() -> 
     right, wrong = detection(), detection(x=300)
     scene = coco(truth_box(1), truth_box(2, x=100)), [right, wrong, detection(x=100), detection(x=400)]
     matches = match(*scene)
-    got = summarize(average_precision(matches, np.array([[1], [4]])), matches)["bbox_mAP_50"]
+    got = resampled_figures(average_precision(matches, np.array([[1], [4]])), matches)["bbox_mAP_50"]
     expected = [pycocotools_metrics(*written_out(*scene, np.array([n])))["bbox_mAP_50"] for n in (1, 4)]
     assert got == pytest.approx(expected, abs=EXACT, rel=0)
     assert got[0] - got[1] > 0.01, "the example must tell copy by copy from all at once"
@@ -140,13 +158,13 @@ def test_values_are_those_of_coco_metrics() -> None:
     for seed in range(20):
         truth, found = random_scene(seed)
         samples = bootstrap(match(truth, found), resamples=2)
-        values = {name: interval.value for name, interval in samples.intervals().items()}
+        values = {name: interval.value for name, interval in of_samples(samples.figures).items()}
         evaluation = evaluate(truth, found)
         assert values == pytest.approx(evaluation.metrics, abs=1e-12, rel=0)
-        per_class = {name: interval.value for name, interval in samples.class_intervals().items()}
+        per_class = {name: interval.value for name, interval in of_samples(samples.per_class).items()}
         expected = {name: row["bbox_mAP"] for name, row in evaluation.per_class.items()}
         assert per_class == pytest.approx(expected, abs=1e-12, rel=0)
-        objects = {name: interval.objects for name, interval in samples.intervals().items()}
+        objects = {name: interval.objects for name, interval in of_samples(samples.figures).items()}
         assert [objects[key] for key in KEYS[3:]] == [evaluation.counts[size] for size in ("small", "medium", "large")]
         assert objects["bbox_mAP"] == sum(c["truths"] or 0 for c in evaluation.per_class.values()) - beyond(truth)
 
@@ -181,11 +199,16 @@ def width(interval: Any) -> float:
     return float(interval.high - interval.low)
 
 
-def test_a_detector_against_itself_differs_by_exactly_nothing() -> None:
+def test_a_detector_against_itself_differs_by_nothing_that_40_images_show() -> None:
+    """No resample says otherwise; what 40 images do not show has the rule of three as its bound."""
     truth, found = planted()
     for interval in paired_difference(truth, found, list(reversed(found)), resamples=100).values():
         assert interval.objects in (0, 200) and interval.undetermined
-        assert (interval.value, interval.low, interval.high) == ((0, 0, 0) if interval.objects else (None, None, None))
+        if not interval.objects:
+            assert (interval.value, interval.low, interval.high) == (None, None, None)
+            continue
+        unseen = 1 - 0.05 ** (1 / interval.images)
+        assert (interval.value, interval.low, interval.high) == (0, pytest.approx(-unseen), pytest.approx(unseen))
 
 
 def test_a_planted_difference_is_told_and_pairing_is_what_tells_it() -> None:
@@ -205,15 +228,23 @@ def test_two_draws_of_the_same_detector_are_not_told_apart() -> None:
     assert unlike.undetermined and unlike.words().startswith("undetermined, the sign is open: ")
 
 
-def test_the_gains_of_the_steps_add_up() -> None:
+def test_figures_by_size_are_those_of_the_bootstrap_draw_by_draw() -> None:
     truth, found = planted(30, missing=0.5)
-    perfect = [detection(image_id=a["image_id"], bbox=a["bbox"], score=1.0) for a in truth["annotations"]]
-    steps = {"as it is": found, "half the rest": found + perfect[::2], "perfect": perfect}
-    gains = step_intervals(truth, steps, resamples=100)
-    assert list(gains) == ["half the rest", "perfect"]
-    total = sum(step["bbox_mAP_s"].value or 0 for step in gains.values())
-    assert total == pytest.approx(1 - (coco_metrics(truth, found)["bbox_mAP_s"] or 0), abs=EXACT)
-    assert all(step["bbox_mAP_s"].is_difference and width(step["bbox_mAP_s"]) > 0 for step in gains.values())
+    plain = bootstrap(match(truth, found), 50).figures
+    by_size = figures_by_size(match(truth, found, {size: AREA_RANGES[size] for size in SIZES}), 50)
+    for size, name in zip(AREA_RANGES, ("bbox_mAP", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l"), strict=True):
+        assert np.array_equal(by_size["AP"][size].values, plain[name].values, equal_nan=True)
+        assert (by_size["AP"][size].objects, by_size["AP"][size].images) == (plain[name].objects, plain[name].images)
+    assert np.array_equal(by_size["AP50"]["all"].values, plain["bbox_mAP_50"].values)
+
+
+def test_a_weighted_sum_of_figures_goes_draw_by_draw() -> None:
+    """With weights 1 and -1 it is the paired difference, with its interval; three parts of a whole add up in every draw."""
+    truth, found = planted(30, missing=0.5)
+    one, two = (bootstrap(match(truth, which), 50).figures["bbox_mAP_s"] for which in (found, found[::2]))
+    assert Figure.combine([one, two], [1, -1]).interval() == one.minus(two).interval()
+    whole = Figure.combine([one, two, one], [0.5, -0.25, 0.75])
+    assert np.allclose(whole.values, 0.5 * one.values - 0.25 * two.values + 0.75 * one.values) and whole.is_difference
 
 
 def test_figures_that_are_the_same_in_every_resample_are_not_taken_for_certain() -> None:
@@ -227,20 +258,37 @@ def test_figures_that_are_the_same_in_every_resample_are_not_taken_for_certain()
 
 def test_a_bucket_too_small_or_too_vague_is_undetermined() -> None:
     small, large = (intervals(*planted(4))[name] for name in ("bbox_mAP_s", "bbox_mAP_l"))
-    assert small.undetermined and small.words().startswith("undetermined, too few: ")
-    assert small.words().endswith("20 objects in 4 images")
+    assert small.undetermined and small.words() == "undetermined: 20 objects in 4 images are too few for an interval"
     assert large.value is None and large.undetermined and large.words() == "no objects"
     rng = np.random.default_rng(0)
     drawn = rng.normal(0.3, 0.1, 1001)
     vague = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
-    assert vague.undetermined and vague.words().startswith("undetermined, too wide: 0.300 (95%: ")
+    assert vague.undetermined and vague.words().startswith("undetermined, too wide: 0.300 (0.")
     drawn = 0.3 + (drawn - 0.3) / 10
     sharp = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
-    expected = f"0.300 (95%: {sharp.low:.3f} to {sharp.high:.3f}), 12 objects in 12 images"
+    borders = f"{sharp.low:.3f} to {sharp.high:.3f}"
+    expected = f"0.300 ({borders}; such intervals held the truth in 92% of made cases), 12 objects in 12 images"
     assert not sharp.undetermined and sharp.words() == expected
     assert dataclasses.asdict(sharp)["images"] == 12
     few = Figure(np.c_[np.r_[0.3, drawn]], np.array([9]), objects=12, images=9).interval()
-    assert few.undetermined and few.words().startswith("undetermined, too few: 0.300 ")
+    assert few.undetermined and few.words() == "undetermined: 12 objects in 9 images are too few for an interval"
+    one = Figure(np.c_[np.r_[0.3, drawn]], np.array([1]), objects=1, images=1).interval()
+    assert one.words() == "undetermined: 1 object in 1 image is too few for an interval"
+
+
+def test_95_percent_is_written_only_where_it_was_measured() -> None:
+    drawn = np.r_[0.3, np.random.default_rng(0).normal(0.3, 0.01, 1001)]
+
+    def words(classes: int, images_of_a_class: int, images: int, **options: Any) -> str:
+        by_class = np.repeat(drawn[:, None], classes, axis=1)
+        figure = Figure(by_class, np.full(classes, images_of_a_class), objects=900, images=images, **options)
+        return figure.interval().words()
+
+    assert "(95%: 0.2" in words(3, 40, 60) and "(95%: 0.2" in words(30, 60, 200)
+    assert "held the truth in 92% of made cases" in words(3, 40, 49)
+    assert "held the truth in 84% of made cases" in words(30, 5, 200) and "95%" not in words(30, 5, 200)
+    assert "(95%: +0.2" in words(30, 5, 200, is_difference=True)
+    assert "(95%: 0.2" in words(3, 5, 60)  # few rare classes hide nothing
 
 
 def test_the_bias_of_resamples_is_taken_off_a_precision_twice() -> None:

@@ -10,8 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coco_cases import CASES, EXACT, KEYS, TWO, coco, detection, pycocotools_eval, pycocotools_metrics, random_scene, truth_box
-from workbook.evaluation.coco_metrics import coco_metrics, evaluate
+from coco_cases import (
+    CASES,
+    EXACT,
+    KEYS,
+    TWO,
+    coco,
+    coco_metrics,
+    detection,
+    pycocotools_eval,
+    pycocotools_metrics,
+    random_scene,
+    truth_box,
+)
+from workbook.evaluation.coco_metrics import evaluate
 
 EVALSETS = Path(__file__).parent / "evalsets"
 EXPECTED = json.loads((EVALSETS / "expected.json").read_text())

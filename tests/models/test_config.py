@@ -240,6 +240,19 @@ def test_a_file_that_lacks_one_tensor_is_refused(config_of, tmp_path):
         build_model(config_of(backbone="resnet18", weights=path))
 
 
+@pytest.mark.parametrize(("key", "name"), [("resnet18", "layer2.0.bn1.bias"), ("pvtv2_b0", "layers.1.1.0.norm1.bias")])
+def test_a_tensor_that_equals_the_initial_one_is_not_missing(config_of, tmp_path, key, name):
+    """An all-zero bias, as every new norm has it."""
+    model = build_model(config_of(backbone=key))
+    assert not model.backbone.state_dict()[name].any()
+    path = random_file(tmp_path / "own.pth", model.backbone.state_dict())
+    state = torch.load(path)
+    state[name].zero_()
+    torch.save(state, path)
+    loaded = build_model(config_of(backbone=key, weights=path)).backbone.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+
+
 # ---- a whole detector's weights --------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """bfloat16 in the layers, float32 in everything about boxes."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model
 from workbook.models.detectors import find_detector
 from workbook.models.device import has_bf16, pick_precision
-from workbook.models.precision import place
+from workbook.models.precision import set_precision
 from workbook.models.recipes import Setting, find_recipe
 
 CPU = torch.device("cpu")
@@ -56,41 +58,41 @@ def in_eval_mode(model):
 
 
 @pytest.mark.parametrize("detector", ["vfnet", "deformable_detr"])
-def test_placed_in_fp32_a_detector_has_the_same_losses_and_gradients(dataset, detector):
+def test_set_to_fp32_a_detector_has_the_same_losses_and_gradients(dataset, detector):
     """Faster R-CNN: test_against_stock.py. A wrong layout is wrong by half and more."""
     torch.manual_seed(2)
     image, truth = torch.randn(1, 3, 128, 128), torch.tensor([[8.0, 8, 60, 70], [50, 40, 110, 100]])
-    model, told = in_eval_mode(model_of(dataset, detector)), []
+    model, results = in_eval_mode(model_of(dataset, detector)), []
     for _ in range(2):
         model.zero_grad()
         loss, parts = model._parse_losses(losses_of(model, image, truth))
         loss.backward()
-        told.append((dict(parts), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
-        place(model, CPU, "fp32")
-    (before, gradient), (after, its) = told
+        results.append((dict(parts), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+        set_precision(model, CPU, "fp32")
+    (before, gradient), (after, gradient_after) = results
     assert after == pytest.approx(before, rel=1e-4)
-    assert (its - gradient).norm() < 1e-2 * gradient.norm()
+    assert (gradient_after - gradient).norm() < 1e-2 * gradient.norm()
 
 
 @pytest.mark.parametrize("kind", [ModulatedDeformConv2dPack, DeformConv2dPack, ConvWS2d])
-def test_placed_layers_of_mmcv_compute_the_same(kind):
+def test_layers_of_mmcv_set_to_fp32_compute_the_same(kind):
     """With offsets that are not 0; between layers whose maps are channels-last."""
     torch.manual_seed(0)
     model, images = nn.Sequential(nn.Conv2d(3, 8, 3), kind(8, 8, 3, padding=1), nn.Conv2d(8, 2, 1)), torch.randn(2, 3, 16, 16)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
-    told = []
+    results = []
     for _ in range(2):
         model.zero_grad()
         maps = model(images)
         maps.square().sum().backward()
-        told.append([maps.detach(), *(p.grad.clone() for p in model.parameters())])
-        place(model, CPU, "fp32")
-    torch.testing.assert_close(told[1], told[0], rtol=1e-3, atol=1e-3)
+        results.append([maps.detach(), *(p.grad.clone() for p in model.parameters())])
+        set_precision(model, CPU, "fp32")
+    torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-3)
 
 
-def test_a_model_with_other_than_images_in_its_layers_is_placed():
-    place(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv3d(1, 8, 3)), CPU, "fp32")
+def test_a_model_with_other_than_images_in_its_layers_is_accepted():
+    set_precision(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv3d(1, 8, 3)), CPU, "fp32")
 
 
 @pytest.mark.parametrize("detector", ["faster_rcnn", "vfnet", "deformable_detr"])
@@ -101,15 +103,15 @@ def test_bf16_trains_every_kind_of_detector_to_nearly_the_same_losses(dataset, d
     multiplied = []
     last = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)][-1]
     last.register_forward_hook(lambda module, inputs, output: multiplied.append(output.dtype))
-    said = set[torch.dtype]()
+    predicted = set[torch.dtype]()
     for name in PREDICTORS[detector].split():
-        model.get_submodule(name).register_forward_hook(lambda module, inputs, output: said.add(output.dtype))
+        model.get_submodule(name).register_forward_hook(lambda module, inputs, output: predicted.add(output.dtype))
     in_eval_mode(model)
     exact, _ = model._parse_losses(losses_of(model, image, truth))
-    place(model, CPU, "bf16")
+    set_precision(model, CPU, "bf16")
     rough, parts = model._parse_losses(losses_of(model, image, truth))
     rough.backward()
-    assert multiplied == [torch.float32, torch.bfloat16] and said == {torch.float32}
+    assert multiplied == [torch.float32, torch.bfloat16] and predicted == {torch.float32}
     assert rough.dtype == torch.float32 and rough.item() == pytest.approx(exact.item(), rel=0.1)
     assert rough.item() != exact.item()
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
@@ -118,26 +120,26 @@ def test_bf16_trains_every_kind_of_detector_to_nearly_the_same_losses(dataset, d
 
 def test_boxes_stay_in_float32(dataset):
     model = model_of(dataset, "faster_rcnn").eval()
-    place(model, CPU, "bf16")
+    set_precision(model, CPU, "bf16")
     with torch.no_grad():
         features = model.extract_feat(torch.randn(1, 3, 128, 128))
         answers = model.rpn_head(features)
     assert {f.dtype for f in features} | {a.dtype for kind in answers for a in kind} == {torch.float32}
 
 
-def test_a_placed_model_keeps_its_maps_channels_last_and_in_fp32_computes_the_same(dataset):
+def test_a_model_has_its_maps_channels_last_and_in_fp32_computes_the_same(dataset):
     torch.manual_seed(2)
     image, model = torch.randn(1, 3, 128, 128), model_of(dataset, "faster_rcnn").eval()
     with torch.no_grad():
         before = model.extract_feat(image)
-        after = place(model, CPU, "fp32").extract_feat(image)
+        after = set_precision(model, CPU, "fp32").extract_feat(image)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
     assert all(m.is_contiguous(memory_format=torch.channels_last) and m.dtype == torch.float32 for m in after)
     assert not before[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_depthwise_convolution_that_is_slow_in_bf16_computes_in_float32(dataset):
-    model = place(model_of(dataset, "faster_rcnn", "tf_efficientnet_lite0"), CPU, "bf16")
+    model = set_precision(model_of(dataset, "faster_rcnn", "tf_efficientnet_lite0"), CPU, "bf16")
     depthwise = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
     slow = next(m for m in depthwise if m.kernel_size == (5, 5) and m.stride == (1, 1))
     fast = next(m for m in depthwise if m.kernel_size == (3, 3) and m.stride == (1, 1))
@@ -147,6 +149,95 @@ def test_a_depthwise_convolution_that_is_slow_in_bf16_computes_in_float32(datase
             found = conv(images)
         expected = nn.functional.conv2d(images.float(), conv.weight, padding=conv.padding, groups=conv.groups)
         assert (found.dtype == torch.float32 and torch.equal(found, expected)) == exact
+
+
+# ---- copies ----------------------------------------------------------------------------------------------------------
+
+
+def features_of(model, seed=4):
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        return torch.cat([level.flatten() for level in model.extract_feat(torch.randn(1, 3, 64, 64))])
+
+
+def by_deepcopy(model):
+    return copy.deepcopy(model)
+
+
+def by_pickle(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+@pytest.fixture(scope="module")
+def detector(dataset):
+    return model_of(dataset, "faster_rcnn").eval()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("copied", [by_deepcopy, by_pickle])
+def test_a_copy_computes_with_its_own_weights(detector, precision, copied):
+    model = set_precision(copy.deepcopy(detector), CPU, precision)
+    before = features_of(model)
+    twin = copied(model)
+    assert torch.equal(features_of(twin), before)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert features_of(twin).abs().max() == 0
+    assert torch.equal(features_of(model), before) and before.abs().max() > 0
+    assert type(twin) is type(model)
+
+
+def test_a_copy_of_an_operator_of_mmcv_computes_with_its_own_weights():
+    model = set_precision(nn.Sequential(ModulatedDeformConv2dPack(4, 4, 3, padding=1)), CPU, "fp32")
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+        assert twin(torch.ones(1, 4, 8, 8)).abs().max() == 0 < model(torch.ones(1, 4, 8, 8)).abs().max()
+
+
+def test_a_moving_average_is_a_model_in_the_same_precision(detector):
+    """torch's own, which copies the model: it must give what a fresh model gives with the averaged weights."""
+    model = set_precision(copy.deepcopy(detector), CPU, "bf16")
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5))
+    average.update_parameters(model)  # the first update copies
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+    average.update_parameters(model)
+    fresh = copy.deepcopy(detector)
+    fresh.load_state_dict(average.module.state_dict())
+    expected = features_of(set_precision(fresh, CPU, "bf16"))
+    assert torch.equal(features_of(average.module), expected)
+    assert not torch.equal(features_of(model), expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_state_has_the_same_keys_and_goes_through_a_file(detector, precision, tmp_path):
+    model = set_precision(copy.deepcopy(detector), CPU, precision)
+    assert list(model.state_dict()) == list(detector.state_dict())
+    torch.save(model.state_dict(), tmp_path / "state.pth")
+    other = set_precision(copy.deepcopy(detector), CPU, precision)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
+    assert torch.equal(features_of(other), features_of(model))
+
+
+def test_twice_is_once_and_the_last_call_decides(detector, monkeypatch):
+    entered = []
+    enter = torch.autocast.__enter__
+    monkeypatch.setattr(torch.autocast, "__enter__", lambda self: (entered.append(self), enter(self))[1])
+    model, exact = copy.deepcopy(detector), features_of(set_precision(copy.deepcopy(detector), CPU, "fp32"))
+    once = features_of(set_precision(model, CPU, "bf16"))
+    count = len(entered)
+    assert count > 0 and not torch.equal(once, exact)
+    assert torch.equal(features_of(set_precision(model, CPU, "bf16")), once)
+    assert len(entered) == 2 * count
+    assert torch.equal(features_of(set_precision(model, CPU, "fp32")), exact)
+    assert len(entered) == 2 * count
 
 
 @pytest.mark.parametrize(("able", "asked", "picked"), [

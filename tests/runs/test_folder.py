@@ -125,7 +125,7 @@ def test_an_unfinished_run_is_not_given_as_a_finished_one(status: str, words: st
 
 def test_a_run_that_trains_now_says_who_trains_it() -> None:
     run = write_run(outputs_root(), status="running")
-    with run.claim(), pytest.raises(RunError, match=f"is not finished: process {os.getpid()} on .* trains it now. Wait for its end"):
+    with run.acquire(), pytest.raises(RunError, match=f"is not finished: process {os.getpid()} on .* trains it now. Wait for its end"):
         finished_run(run.name)
 
 

@@ -42,7 +42,7 @@ def forked(work) -> int:
 def holder(run: Run) -> int:
     """A child that claims the run and holds it until it is killed."""
     def hold():
-        with run.claim():
+        with run.acquire():
             time.sleep(60)
 
     pid = forked(hold)
@@ -65,13 +65,13 @@ def aged(run: Run, seconds: float) -> None:
 
 def test_a_second_process_is_told_who_trains_and_a_killed_one_lets_go_at_once(run: Run) -> None:
     pid = holder(run)
-    with pytest.raises(RunBusyError, match=rf"is being trained by process {pid} on \S+ since \d{{4}}-.*wait for it"), run.claim():
+    with pytest.raises(RunBusyError, match=rf"is being trained by process {pid} on \S+ since \d{{4}}-.*wait for it"), run.acquire():
         pass
     os.kill(pid, signal.SIGKILL)
     while "Z" not in Path(f"/proc/{pid}/stat").read_text():  # dead, though its parent has not asked for it yet
         time.sleep(0.005)
     assert run.busy is None
-    with run.claim() as check:
+    with run.acquire() as check:
         check()
         assert run.busy and run.busy.pid == os.getpid()
     assert run.busy is None and list(run.folder.iterdir()) == []
@@ -80,7 +80,7 @@ def test_a_second_process_is_told_who_trains_and_a_killed_one_lets_go_at_once(ru
 
 def test_a_later_process_with_the_same_number_is_not_the_owner(run: Run) -> None:
     planted(run, process_started=Owner.here().process_started - 1)
-    with run.claim():
+    with run.acquire():
         pass
 
 
@@ -90,17 +90,17 @@ def test_an_owner_on_another_machine_is_judged_by_its_heartbeat_on_the_file_syst
     owner = planted(run, host="node7", pid=1, machine="another boot")
     monkeypatch.setattr(time, "time", lambda: 4e9)  # the clock of this host is wrong: nobody reads it
     aged(run, claims.LIMIT - 10)
-    with pytest.raises(RunBusyError, match="process 1 on node7"), run.claim():
+    with pytest.raises(RunBusyError, match="process 1 on node7"), run.acquire():
         pass
     assert run.busy == owner
     aged(run, 20)
     assert run.busy is None
-    with run.claim() as check:
+    with run.acquire() as check:
         check()
 
 
 def test_who_lost_its_claim_is_stopped_and_leaves_the_new_one_alone(run: Run) -> None:
-    with run.claim() as check:
+    with run.acquire() as check:
         new = planted(run)
         with pytest.raises(RunBusyError, match="was taken over by process .* writes nothing more"):
             check()
@@ -109,8 +109,8 @@ def test_who_lost_its_claim_is_stopped_and_leaves_the_new_one_alone(run: Run) ->
 
 def test_the_heart_beats_while_the_claim_is_held_and_not_for_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.01)
-    claim = Lease(claim_file(run))
-    assert claim.take() is None
+    lease = Lease(claim_file(run))
+    assert lease.acquire() is None
     aged(run, 1000)
     old = claim_file(run).stat().st_mtime
     deadline = time.monotonic() + 10
@@ -121,20 +121,20 @@ def test_the_heart_beats_while_the_claim_is_held_and_not_for_another(run: Run, m
     aged(run, 1000)
     time.sleep(0.1)
     assert claim_file(run).stat().st_mtime < old + 990
-    claim.release()
+    lease.release()
 
 
 def test_a_broken_claim_is_respected_until_it_is_old(run: Run) -> None:
     claim_file(run).write_text("{")
-    with pytest.raises(RunBusyError, match="an unknown host"), run.claim():
+    with pytest.raises(RunBusyError, match="an unknown host"), run.acquire():
         pass
     aged(run, claims.LIMIT + 1)
-    with run.claim():
+    with run.acquire():
         pass
 
 
 def test_a_folder_that_cannot_be_written_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RunError, match="cannot claim .*gone: No such file"), Run(run.folder / "gone").claim():
+    with pytest.raises(RunError, match="cannot claim .*gone: No such file"), Run(run.folder / "gone").acquire():
         pass
 
 
@@ -149,8 +149,8 @@ def test_many_that_find_it_dead_at_once_never_both_have_it(foreign: bool, run: R
     def life(seed: int) -> None:
         dice = random.Random(seed)
         while time.monotonic() < deadline:
-            claim = Lease(claim_file(run))
-            if claim.take() is None:
+            lease = Lease(claim_file(run))
+            if lease.acquire() is None:
                 try:
                     os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
                 except FileExistsError:

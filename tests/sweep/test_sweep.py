@@ -192,7 +192,7 @@ def test_a_failed_a_killed_and_a_busy_run_do_not_stop_the_others(capfd: pytest.C
 
     helper = threading.Thread(target=kill_the_long_one_and_give_up_the_held_one)
     helper.start()
-    with held.claim():
+    with held.acquire():
         code = run_sweep(file, {}, 2, "local", "", False)
     helper.join()
     shown = capfd.readouterr().out
@@ -262,7 +262,7 @@ def test_a_run_that_another_process_is_making_is_not_overwritten() -> None:
     run = create_run(parameters, "00")
     record = run.folder / "run.json"
     record.unlink()
-    with run.claim():
+    with run.acquire():
         with pytest.raises(RunBusyError, match="being trained by process"):
             create_run(parameters, "00")
         assert not record.exists()

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from forking import Trainer
+from same_run import assert_same_run
 from scenes import make_dataset
 from small_run import NARROW
 from workbook.files import read_json, write_json
@@ -55,13 +56,7 @@ class Study:
 
     def assert_as_undisturbed(self, name: str) -> None:
         run, first = self.run(name), self.undisturbed
-        for checkpoint in ("last.pth", "best.pth"):
-            one, two = (read_checkpoint(r.folder / "checkpoints" / checkpoint) for r in (first, run))
-            assert_same(without_seconds(one), without_seconds(two))
-        assert (run.folder / "predictions.json").read_bytes() == (first.folder / "predictions.json").read_bytes()
-        assert without_seconds(run.metrics()) == without_seconds(first.metrics())
-        logs = [[without_seconds(row) for row in read_log(r.folder / "log.jsonl")] for r in (first, run)]
-        assert logs[0] == logs[1]
+        assert_same_run(run, first)
         keys = ("status", "error", "epochs_done", "best_epoch", "iterations", "warnings")
         assert [run.record[key] for key in keys] == [first.record[key] for key in keys]
         assert not [path.name for path in run.folder.rglob(".*")], "left behind"
@@ -69,26 +64,6 @@ class Study:
 
 def words(**changed: Any) -> list[str]:
     return ["run", *(word for key, value in {**SETTING, **changed}.items() for word in (f"--{key}", str(value)))]
-
-
-def without_seconds(record: dict[str, Any]) -> dict[str, Any]:
-    """The size of the log goes with the digits of its times."""
-    return {key: value for key, value in record.items() if key not in ("seconds", "log_bytes")}
-
-
-def assert_same(one: Any, two: Any) -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, two)
-    elif isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key in one:
-            assert_same(one[key], two[key])
-    elif isinstance(one, tuple):
-        assert len(one) == len(two)
-        for pair in zip(one, two, strict=True):
-            assert_same(*pair)
-    else:
-        assert one == two
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The learning rate of every iteration against mmcv's own hook, run by mmcv's own runner."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from workbook.models.backbones import find_backbone
 from workbook.models.detectors import find_detector
 from workbook.models.recipes import RECIPES, Setting
-from workbook.training.schedule import check_schedule, lr_factor, set_lr, warmup_warning
+from workbook.training.schedule import StepSchedule, parse_schedule, set_lr, warmup_warning
 
 SEED = {"policy": "step", "step": [8, 11], "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}
 
@@ -60,10 +61,10 @@ def mmcv_rates(tmp_path, lr_config, epochs, length):
 
 
 def our_rates(lr_config, epochs, length):
-    optimizer = groups(Dummy())
+    optimizer, schedule = groups(Dummy()), parse_schedule(lr_config)
     rates = []
     for iteration in range(epochs * length):
-        logged = set_lr(optimizer, lr_factor(lr_config, iteration // length, iteration))
+        logged = set_lr(optimizer, schedule.factor(iteration // length, iteration))
         rates.append([group["lr"] for group in optimizer.param_groups])
         assert logged == rates[-1][0]
     return rates
@@ -94,38 +95,73 @@ def test_seed_is_the_original_schedule_to_the_digit(tmp_path, length):
 @pytest.mark.parametrize(
     "changes",
     [{}, {"warmup": None}, {"step": [1]}, {"step": [2, 3, 4]}, {"gamma": 0.5}, {"warmup_iters": 7, "warmup_ratio": 0.1},
-     {"step": []}, {"warmup_iters": 0}],
+     {"step": []}, {"gamma": 1}, {"warmup": None, "warmup_iters": None, "warmup_ratio": None}],
     ids=str,
 )
 def test_every_allowed_schedule_equals_mmcvs(tmp_path, changes):
     lr_config = {**SEED, "warmup_iters": 10, "step": [3, 5], **changes}
-    check_schedule(lr_config)
-    if lr_config["warmup_iters"] == 0:
-        assert our_rates(lr_config, 6, 5) == our_rates({**lr_config, "warmup": None}, 6, 5)  # mmcv itself refuses a 0
-    else:
-        assert_same_but_for_the_last_digit(our_rates(lr_config, 6, 5), mmcv_rates(tmp_path, lr_config, 6, 5))
+    if lr_config["warmup_ratio"] is None:
+        lr_config = {key: value for key, value in lr_config.items() if value is not None}
+    assert_same_but_for_the_last_digit(our_rates(lr_config, 6, 5), mmcv_rates(tmp_path, lr_config, 6, 5))
 
 
 def test_every_recipe_gives_an_allowed_schedule():
     for recipe in RECIPES.values():
         for backbone in ("resnet50", "swin_t"):
             setting = Setting(find_detector("faster_rcnn"), find_backbone(backbone), batch_size=2, epochs=3, iterations=54)
-            check_schedule(recipe.schedule(setting)["lr_config"])
+            parse_schedule(recipe.schedule(setting)["lr_config"])
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
-    [({"policy": "CosineAnnealing"}, "only policy=step"), ({"warmup": "exp"}, "only policy=step"),
-     ({"min_lr": 1e-6}, "min_lr: unknown key"), ({"step": [8.5]}, "a list of epochs"), ({"step": 8}, "a list of epochs")],
+    ("changes", "message"),
+    [
+        ({"policy": "CosineAnnealing"}, "policy='CosineAnnealing'. Allowed: step"),
+        ({"warmup": "exp"}, "warmup='exp'. Allowed: linear, or None"),
+        ({"min_lr": 1e-6}, "min_lr: unknown key. Known: gamma, policy, step, warmup"),
+        ({"step": [8.5]}, "step=[8.5]. Allowed: a list of epochs, whole numbers from 1 in rising order"),
+        ({"step": 8}, "step=8. Allowed: a list of epochs"),
+        ({"step": [0, 8]}, "step=[0, 8]. Allowed"),
+        ({"step": "8,11"}, "step='8,11'. Allowed"),
+        ({"step": [True, 8]}, "step=[True, 8]. Allowed"),
+        ({"step": [11, 8]}, "step=[11, 8]. Allowed: a list of epochs, whole numbers from 1 in rising order"),
+        ({"step": [8, 8]}, "step=[8, 8]. Allowed"),
+        ({"step": None}, "step=None. Allowed"),
+        ({"gamma": "abc"}, "gamma='abc'. Allowed: a number above 0 and at most 1"),
+        ({"gamma": 0}, "gamma=0. Allowed"),
+        ({"gamma": 1.5}, "gamma=1.5. Allowed"),
+        ({"gamma": float("nan")}, "gamma=nan. Allowed"),
+        ({"gamma": None}, "gamma=None. Allowed"),
+        ({"warmup_iters": None}, "warmup_iters is missing, which warmup=linear needs. Allowed: a whole number"),
+        ({"warmup_iters": 0}, "warmup_iters=0. Allowed: a whole number of steps from 1; without a warm-up"),
+        ({"warmup_iters": 10.5}, "warmup_iters=10.5. Allowed"),
+        ({"warmup_iters": "500"}, "warmup_iters='500'. Allowed"),
+        ({"warmup_ratio": None}, "warmup_ratio is missing, which warmup=linear needs. Allowed: a number above 0"),
+        ({"warmup_ratio": 0.0}, "warmup_ratio=0.0. Allowed"),
+        ({"warmup_ratio": float("inf")}, "warmup_ratio=inf. Allowed"),
+    ],
     ids=str,
 )
-def test_another_schedule_is_refused_and_not_approximated(changes, said):
-    with pytest.raises(ValueError, match=said):
-        check_schedule({**SEED, **changes})
+def test_another_schedule_is_refused_and_not_approximated(changes, message):
+    with pytest.raises(ValueError, match=re.escape(f"lr_config.{message}")):
+        parse_schedule({**SEED, **changes})
 
 
-def test_a_warmup_that_fills_the_training_is_told():
-    step = {"policy": "step", "step": [8]}
-    assert "takes 500 of the 149 steps" in warmup_warning({**step, "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}, 149)
-    assert warmup_warning({**step, "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}, 1000) is None
-    assert warmup_warning({**step, "warmup": None}, 10) is None
+def test_what_is_missing_is_named_and_all_that_is_wrong_at_once():
+    with pytest.raises(ValueError, match="lr_config.warmup_iters is missing.*Give both, e.g. lr_config.warmup_iters"):
+        parse_schedule({"policy": "step", "step": [8], "warmup": "linear"})  # as on DETR's, which has none
+    with pytest.raises(ValueError, match="lr_config.step is missing. Allowed: a list"):
+        parse_schedule({"policy": "step"})
+    with pytest.raises(ValueError, match="lr_config.gamma='abc'.*; lr_config.warmup_ratio=2"):
+        parse_schedule({**SEED, "gamma": "abc", "warmup_ratio": 2})
+
+
+def test_a_schedule_cannot_be_changed_afterwards():
+    with pytest.raises(ValueError, match="frozen"):
+        parse_schedule(SEED).gamma = 0.5
+
+
+def test_a_warmup_that_fills_the_training_is_reported():
+    schedule = StepSchedule(policy="step", step=(8,), warmup="linear", warmup_iters=500, warmup_ratio=0.001)
+    assert "takes 500 of the 149 steps" in warmup_warning(schedule, 149)
+    assert warmup_warning(schedule, 1000) is None
+    assert warmup_warning(schedule.model_copy(update={"warmup": None}), 10) is None

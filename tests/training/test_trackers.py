@@ -105,6 +105,16 @@ def test_a_resumed_run_goes_on_in_the_same_tracker_run(kind: str, tmp_path: Path
     assert READERS[kind](tmp_path) == expected()
 
 
+def test_a_resumed_mlflow_run_has_no_step_twice(tmp_path: Path) -> None:
+    """The last checkpoint lies before the last figures: these steps are trained, and logged, once more."""
+    log("mlflow", tmp_path, STEPS[:4])
+    log("mlflow", tmp_path, STEPS[2:])
+    client, (run,) = mlflow_runs(tmp_path)
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [metric.step for metric in history] == list(STEPS)
+    assert read_mlflow(tmp_path) == expected()
+
+
 def test_what_was_flushed_is_there_though_the_process_is_killed(tmp_path: Path) -> None:
     tracker = open_tracker("tensorboard", NAME, tmp_path / "run", PARAMETERS, tmp_path / "trackers")
     tracker.log(10, figures(10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,9 +30,11 @@ from workbook.runs.folder import FIRST_RUN, RunBusyError, read_log
 from workbook.runs.load import load_trained
 from workbook.training.environment import peak_memory_mb
 from workbook.training.job import prepare
-from workbook.training.loader import epoch_order
+from workbook.training.loader import SeededItems, epoch_order
 from workbook.training.parameters import check_parameters
-from workbook.training.train import TrainingError, train
+from workbook.training.signals import Stopped, StopSignals
+from workbook.training.trackers import Tracker
+from workbook.training.train import Training, TrainingError, train
 from workbook.training.validation import validate
 
 FILES = {"run.json", "config.py", "log.jsonl", "predictions.json", "metrics.json", "checkpoints"}
@@ -108,7 +111,7 @@ def assert_same_weights(first: Any, second: Any) -> None:
 
 def test_a_run_that_somebody_trains_is_refused(data: Dataset) -> None:
     asked = job()
-    with asked.open_run().claim(), pytest.raises(RunBusyError, match=f"is being trained by process {os.getpid()} on"):
+    with asked.open_run().acquire(), pytest.raises(RunBusyError, match=f"is being trained by process {os.getpid()} on"):
         train(job())
 
 
@@ -117,6 +120,12 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(data: Dataset) -> None:
     with pytest.raises(TrainingError, match=r"not finite at step \d+ \(epoch \d, lr 1e\+09\).*Lower the lr"):
         train(asked)
     assert asked.open_run().status == "failed" and "not finite at step" in asked.open_run().record["error"]
+
+
+def test_the_advice_to_clip_gradients_can_be_followed_with_a_recipe_that_clips_none(data: Dataset) -> None:
+    asked = job(recipe="seed", overrides=f'{NARROW} optimizer_config.grad_clip={{"max_norm":10}}')
+    assert job(recipe="seed").config.optimizer_config.grad_clip is None
+    assert asked.config.optimizer_config.grad_clip == {"max_norm": 10}
 
 
 def test_a_training_that_diverges_in_its_last_step_is_not_done(data: Dataset) -> None:
@@ -141,6 +150,10 @@ def test_what_cannot_be_done_is_refused_before_training(data: Dataset, monkeypat
         job(overrides="optimiser.lr=1")
     with pytest.raises(ParameterError, match="overrides: no detector can be built and trained with them .*clip_grad_norm_"):
         job(overrides="optimizer_config.grad_clip=5")
+    for override, words in (("gamma=abc", "gamma='abc'. Allowed: a number above 0"), ("step=[8,3]", "rising order"),
+                            ("warmup_iters=None", "iters is missing"), ("warmup_ratio=None", "ratio is missing")):
+        with pytest.raises(ParameterError, match=f"lr_config.*{words}"):
+            job(overrides=f"lr_config.{override}")
     (tmp_path / "given.pth").write_bytes(b"no weights")
     for parameter in ("pretrained", "load_from"):
         with pytest.raises(WeightsError, match="given.pth cannot be read as weights"):
@@ -168,6 +181,76 @@ def test_wandb_keeps_every_val_figure_of_every_epoch(data: Dataset) -> None:
         assert figures.items() <= rows[line["step"]].items()
 
 
+def test_a_line_of_the_log_is_the_mean_of_its_steps(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve steps an epoch: the lines hold the means of steps 1 to 10 and of 11 to 12."""
+    losses: list[dict[str, float]] = []
+    step = Training._train_step
+    monkeypatch.setattr(Training, "_train_step", lambda *inputs: losses.append(step(*inputs)) or losses[-1])
+    make_dataset(data.folder.parent, "twelve", train_images=12, val_images=1, width=64, height=64, sizes=("small",))
+    run = train(job(dataset="twelve", image_size=64, batch_size=1, epochs=1))
+    lines = [row for row in read_log(run.folder / "log.jsonl") if row["mode"] == "train"]
+    assert [line["step"] for line in lines] == [10, 12]
+    for line, part in zip(lines, (losses[:10], losses[10:]), strict=True):
+        for key in part[0]:
+            assert line[key] == pytest.approx(np.mean([values[key] for values in part]), rel=1e-9), key
+
+
+def test_the_speed_is_all_images_of_all_epochs_by_their_seconds(data: Dataset) -> None:
+    run = train(job(epochs=2))
+    seconds = read_checkpoint(run.last_checkpoint)["seconds"]
+    assert run.record["train_images_per_second"] == pytest.approx(2 * 6 / seconds["train"])
+    assert run.record["val_images_per_second"] == pytest.approx(2 * 3 / seconds["val"])
+    assert run.record["seconds"] == pytest.approx(seconds["train"] + seconds["val"])
+
+
+def test_a_training_whose_lease_is_lost_writes_nothing_more(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a sleep of this machine: in the fourth step another process has the run."""
+    asked = job()
+    lease, step, taken = asked.run.folder / ".claim.json", Training._train_step, []
+
+    def lose(training: Training, *inputs: Any) -> Any:
+        if training.step == 3:
+            lease.write_text(lease.read_text().replace('"token": "', '"token": "another'))
+            taken.append({path: path.read_bytes() for path in asked.run.folder.rglob("*") if path.is_file()})
+        return step(training, *inputs)
+
+    monkeypatch.setattr(Training, "_train_step", lose)
+    with pytest.raises(RunBusyError, match="was taken over by.*It stops here and writes nothing more"):
+        train(asked)
+    (before,) = taken
+    assert {path: path.read_bytes() for path in asked.run.folder.rglob("*") if path.is_file()} == before
+    assert asked.run.status == "running" and read_checkpoint(asked.run.last_checkpoint)["step"] == 3
+
+
+def test_an_error_stays_an_error_though_a_signal_has_come(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = job()
+    signals = StopSignals()
+    training = Training(asked, asked.run, Tracker(), signals, lambda: None)
+
+    def fail(*_: Any) -> Any:
+        signals.signum = signal.SIGTERM
+        raise RuntimeError("a tensor has the wrong shape")
+
+    monkeypatch.setattr("workbook.training.train.validate", fail)
+    with pytest.raises((RuntimeError, Stopped), match="wrong shape") as caught:
+        training._validate()
+    assert caught.type is RuntimeError
+    assert not asked.run.last_checkpoint.exists()
+
+
+def test_a_job_on_two_devices_is_not_trained_on_one_in_silence(data: Dataset) -> None:
+    with pytest.raises(ValueError, match="a job on 2 devices and 1 processes: use workbook.training.launch.run"):
+        train(job(devices=2))
+
+
+def test_an_image_is_flipped_in_some_epochs_and_not_in_others(data: Dataset) -> None:
+    items = SeededItems(build_dataset(job().config.data.train), seed=0)
+    for index in range(6):
+        flips = [items[epoch, index]["img_metas"].data["flip"] for epoch in range(16)]
+        assert set(flips) == {True, False}
+        assert flips[:2] == [items[epoch, index]["img_metas"].data["flip"] for epoch in range(2)]
+
+
 def test_every_image_comes_once_an_epoch_in_another_order() -> None:
     first, second = epoch_order(7, 2, seed=0, epoch=0), epoch_order(7, 2, seed=0, epoch=1)
     assert [len(batch) for batch in first] == [2, 2, 2, 1]
@@ -192,8 +275,8 @@ def test_peak_memory_is_the_process_own_not_its_parents():
     asked = ("import torch; from workbook.training.environment import peak_memory_mb; taken = b'1' * (300 << 20); "
              "print(peak_memory_mb(torch.device('cpu')))")
     parent = f"b'1' * (1500 << 20); import subprocess, sys; subprocess.run([sys.executable, '-c', {asked!r}], check=True)"
-    told = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-    assert 400 < float(told.stdout) < 1400
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert 400 < float(done.stdout) < 1400
 
 
 def test_peak_memory_is_told_where_the_system_does_not_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:

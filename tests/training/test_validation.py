@@ -1,6 +1,7 @@
 """One pass for detections and losses, against mmdet's own two passes over the same images."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ from mmdet.datasets import build_dataset
 from torch import nn
 
 from scenes import make_dataset
+from workbook.errors import RunError
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model
 from workbook.models.detectors import find_detector
 from workbook.models.recipes import Setting, find_recipe
 from workbook.training.loader import as_batch, to_device
-from workbook.training.validation import losses, validate
+from workbook.training.validation import losses, mean_losses, validate
 
 CPU = torch.device("cpu")
 DETECTORS = ["faster_rcnn", "vfnet", "detr", "cascade_rcnn", "retinanet"]
@@ -180,3 +182,31 @@ def test_detections_lie_in_the_original_image(detectors):
     assert x.min() >= 0 and y.min() >= 0 and w.min() >= 0 and h.min() >= 0
     assert 96 < (x + w).max() <= 120.001 and 64 < (y + h).max() <= 80.001  # not those of the scaled image, 96x64
     assert {d["category_id"] for d in detections} <= {1, 2}
+
+
+def test_losses_that_some_images_lack_are_refused_and_not_diluted(detectors, monkeypatch):
+    model, val = detectors("retinanet")
+    whole = model.bbox_head.loss
+
+    def without_boxes_where_nothing_is(*arguments, **named):
+        found = whole(*arguments, **named)
+        has_objects = any(len(boxes) for boxes in arguments[2])
+        return found if has_objects else {"loss_cls": found["loss_cls"]}
+
+    monkeypatch.setattr(model.bbox_head, "loss", without_boxes_where_nothing_is)
+    with_objects, without = val.img_ids[0], val.img_ids[2]
+    with pytest.raises(RunError, match=rf"val images {with_objects} and {without} different losses \(loss_bbox\).*return a 0"):
+        validate(model, val, CPU)
+
+
+def test_the_mean_is_over_all_images():
+    assert mean_losses({7: {"loss": 1.0, "acc": 50.0}, 9: {"loss": 4.0, "acc": 100.0}}) == {"loss": 2.5, "acc": 75.0}
+
+
+def test_it_does_not_warn_of_a_second_gpu(detectors, monkeypatch):
+    model, val = detectors("retinanet")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.random, "_fork_rng_warned_already", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        validate(model, val, CPU)

@@ -20,23 +20,24 @@ from filelock import FileLock
 from pymongo import UpdateOne
 
 from workbook.browse.database import connect, database_folder
-from workbook.browse.samples import FOUND, Browsed, images, prediction_labels, suffix, truth_labels
+from workbook.browse.samples import OUTCOMES, Browsed, images, object_labels, prediction_labels, suffix
 from workbook.data.images import image_path
-from workbook.diagnosis.false_positives import KINDS
-from workbook.diagnosis.stages import BOX, CLASS, DETECTED, DETECTED_COLOR, RANKING, SUPPRESSION
+from workbook.diagnosis.diagnose import TRUE
+from workbook.diagnosis.false_positives import FALSE_KINDS
+from workbook.diagnosis.stage import DETECTED, DETECTED_COLOR
+from workbook.diagnosis.stages.box import BOX
+from workbook.diagnosis.stages.classes import CLASS
+from workbook.diagnosis.stages.ranking import RANKING
+from workbook.diagnosis.stages.suppression import SUPPRESSION
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS
 
 if TYPE_CHECKING:  # it imports matplotlib, and `workbook browse` draws nothing
     from pandas.io.formats.style import Styler
 
-TRUTH = "ground_truth"
+OBJECTS = "ground_truth"
 OURS = "workbook_views"  # in the dataset's info: the names of the views that a rebuild may replace
-# What loses in each stage, worst first: the attribute to sort by, and whether the highest comes first.
-WORST = (("best_proposal_iou", False), ("class_score", False), ("box_iou", False), ("box_iou", False), ("false_above", True))
-WORST_WORDS = {"best_proposal_iou": "the worst best proposal first", "class_score": "the lowest score of its own class first",
-               "box_iou": "the worst box first", "false_above": "the most false detections above it first"}
 # A false positive has the color of the stage that would have to be better.
-MATCH_COLORS = {FOUND: DETECTED_COLOR, "duplicate": SUPPRESSION.color, "wrong class": CLASS.color, "poor box": BOX.color,
+MATCH_COLORS = {OUTCOMES[TRUE]: DETECTED_COLOR, "duplicate": SUPPRESSION.color, "wrong class": CLASS.color, "poor box": BOX.color,
                 "background": RANKING.color, "wrong class and poor box": "#000000"}
 
 
@@ -63,7 +64,7 @@ def build(browsed: Sequence[Browsed]) -> Any:
     with FileLock(database_folder() / f".{name}.lock"):  # two at once would both add the images
         dataset = fo.load_dataset(name) if fo.dataset_exists(name) else _new_dataset(fo, name, browsed[0])
         dataset.info["runs"] = [run.run.name for run in browsed]
-        _write_labels(fo, dataset, TRUTH, truth_labels(browsed, name))
+        _write_labels(fo, dataset, OBJECTS, object_labels(browsed, name))
         for run in browsed:
             _write_labels(fo, dataset, run.field, prediction_labels(run, name))
         dataset.app_config.color_scheme = _colors(fo, browsed)
@@ -81,10 +82,10 @@ def dataset_name(runs: Sequence[Browsed]) -> str:
 
 def _new_dataset(fo: Any, name: str, run: Browsed) -> Any:
     dataset = fo.Dataset(name, persistent=True)
-    dataset.description = "Made by `workbook browse`: truth with the stage that loses it, and predictions with COCO's match"
+    dataset.description = "Made by `workbook browse`: objects with the stage that loses them, and predictions with COCO's match"
     dataset.add_sample_field("image_id", fo.IntField)
     dataset.add_samples([
-        fo.Sample(filepath=str(image_path(run.images_dir, image["file_name"]).absolute()), image_id=image["id"],
+        fo.Sample(filepath=str(image_path(run.diagnosis.images_dir, image["file_name"]).absolute()), image_id=image["id"],
                   metadata=fo.ImageMetadata(width=image["width"], height=image["height"]))
         for image in images(run).values()], dynamic=False)
     return dataset
@@ -129,9 +130,9 @@ def _tags(dataset: Any, field: str) -> dict[str, list[str]]:
 
 
 def _colors(fo: Any, runs: Sequence[Browsed]) -> Any:
-    """Truth by the stage that loses it (with several runs: in the first that misses it), predictions by COCO's match."""
-    stages = {stage["name"]: stage["color"] for run in runs for stage in run.stages}
-    by_stage = {"path": TRUTH, "colorByAttribute": "stage",
+    """Objects by the stage that loses them (with several runs: in the first that misses it), predictions by COCO's match."""
+    stages = {part.name: part.color for run in runs for part in run.diagnosis.family.parts}
+    by_stage = {"path": OBJECTS, "colorByAttribute": "stage",
                 "valueColors": [{"value": name, "color": color} for name, color in {**stages, DETECTED: DETECTED_COLOR}.items()]}
     by_match = [{"path": run.field, "colorByAttribute": "match",
                  "valueColors": [{"value": name, "color": color} for name, color in MATCH_COLORS.items()]} for run in runs]
@@ -153,18 +154,21 @@ def _of_run(run: Browsed, letter: str, end: str) -> list[SavedView]:
     before, whose = (f"{letter} · ", f" Run {letter} is {run.run.name}.") if letter else ("", "")
     small, missed = F("size") == "small", F(f"detected{end}") == False  # noqa: E712  an expression of the database
     views = []
-    for stage, (sort_by, highest) in zip(run.stages, WORST, strict=True):
+    family = run.diagnosis.family
+    for part in family.parts:
+        key = part.sort_key
         views.append(SavedView(
-            f"{before}small: lost at {stage['name']}",
-            f"{stage['question']} Small objects for which the answer is no, {WORST_WORDS[sort_by]}. "
-            f"What may help: {'; '.join(stage['remedies'])}.{whose}",
-            stage["color"], TRUTH, small & (F(f"stage{end}") == stage["name"]), f"{sort_by}{end}", highest))
+            f"{before}small: lost at {part.name}",
+            f"{part.question} Small objects for which the answer is no, {key.words}. "
+            f"What may help: {'; '.join(part.remedies_for(family.key))}.{whose}",
+            part.color, OBJECTS, small & (F(f"stage{end}") == part.name),
+            key.column if key.column == "area" else f"{key.column}{end}", key.highest_first))
     views.append(SavedView(
-        f"{before}small: all missed", f"Small objects that COCO does not count as found (IoU {run.iou:g}), the largest first.{whose}",
-        "#56B4E9", TRUTH, small & missed, "area", True))
+        f"{before}small: all missed", f"Small objects that COCO does not count as found (IoU {run.diagnosis.iou:g}), the largest "
+        f"first.{whose}", "#56B4E9", OBJECTS, small & missed, "area", True))
     views.append(SavedView(
         f"{before}small: false positives", "Small detections that COCO counts as false, the surest first; "
-        f"`match` says of which kind.{whose}", RANKING.color, run.field, small & F("match").is_in(list(KINDS)), "confidence", True))
+        f"`match` says of which kind.{whose}", RANKING.color, run.field, small & F("match").is_in(list(FALSE_KINDS)), "confidence", True))
     sure = run.suspects.sure
     views.append(SavedView(
         f"{before}label suspects: not labelled",
@@ -174,7 +178,7 @@ def _of_run(run: Browsed, letter: str, end: str) -> list[SavedView]:
     views.append(SavedView(
         f"{before}label suspects: wrong class",
         f"Missed objects that the detector surely (score {sure:.2f} or more) takes for another class, the surest first: is the "
-        f"label right?{whose}", "#999999", TRUTH,
+        f"label right?{whose}", "#999999", OBJECTS,
         F(f"suspect{end}") == OTHER_CLASS, f"named_score{end}", True))
     return views
 
@@ -185,7 +189,7 @@ def _missed_and_found(one: Browsed, a: str, two: Browsed, b: str, runs: Sequence
     ends = suffix(one, runs), suffix(two, runs)
     return SavedView(
         f"missed by {a}, found by {b}", f"Objects of any size that {one.run.name} ({a}) misses and {two.run.name} ({b}) finds, "
-        f"those that {b} is surest of first. The color is the stage at which {a} loses them.", DETECTED_COLOR, TRUTH,
+        f"those that {b} is surest of first. The color is the stage at which {a} loses them.", DETECTED_COLOR, OBJECTS,
         (F(f"detected{ends[0]}") == False) & F(f"detected{ends[1]}"), f"score{ends[1]}", True)  # noqa: E712
 
 

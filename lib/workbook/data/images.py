@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
+from workbook.cores import usable_cores
 from workbook.data.reading import DataError
 from workbook.files import write_json
 
@@ -83,7 +84,7 @@ def image_files(images_dir: Path, file_names: Iterable[str]) -> dict[str, ImageF
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken file is reported once, by us
     try:
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # reading, hashing and decoding run beside
+        with ThreadPoolExecutor(max_workers=usable_cores()) as pool:  # reading, hashing and decoding run beside
             found |= zip(fresh, pool.map(_look, [images_dir / name for name in fresh], fresh.values()), strict=True)
     finally:
         cv2.utils.logging.setLogLevel(level)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
@@ -113,6 +114,14 @@ def content_hash(coco: Coco) -> str:
     """
     tables: dict[str, Any] = {name: coco[name] for name in TABLES}  # type: ignore[literal-required]
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+
+
+def of_classes(coco: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The ground truth of these classes, as a run that was trained for them is evaluated: every image, their annotations."""
+    categories = [category for category in coco["categories"] if category["name"] in names]
+    known = {category["id"] for category in categories}
+    annotations = [a for a in coco["annotations"] if a["category_id"] in known]
+    return {"images": coco["images"], "categories": categories, "annotations": annotations}
 
 
 def is_crowd(annotation: Annotation) -> bool:

@@ -1,70 +1,109 @@
-"""A diagnosis in its run folder: made once, read again as often as the notebook is opened.
+"""The diagnosis of a run in its folder: one writer, one reader, and what it was made from.
 
-    trace.parquet       one row a truth of val                    (trace.COLUMNS, and what anchors can reach)
-    reach.parquet       one row a truth of train and val          (anchors.COLUMNS, and `subset`)
-    detections.parquet  one row a detection of the real detector  (DETECTION_COLUMNS)
-    waterfall.json      the figures, with "intervals"; written last, so where it is, the others are
+    trace.parquet       one row an object of val                  (trace.COLUMNS, and what can be assigned)
+    assignable.parquet  one row an object of train and val        (assignable.COLUMNS, and `subset`); not for every detector
+    detections.parquet  one row a detection of the real detector  (diagnose.DETECTION_COLUMNS)
+    waterfall.json      the figures, and `made_from`; written last, so where it is whole, the others are
 
-`waterfall.json` says what it was made from. When the run's detections, its val file or the code of the diagnosis have
-changed since, or another IoU is asked for, the diagnosis is made again; else nothing is computed.
+Pages, plots, tables and FiftyOne read only this. What it was made from is taken before it is made: a file that changes
+meanwhile makes it out of date, never wrongly current.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from mmcv import Config
+from mmdet.datasets import build_dataset
 
-from workbook import evaluation
-from workbook.diagnosis.diagnosis import Diagnosis, diagnose_run, write_parquet
-from workbook.diagnosis.intervals import waterfall_intervals
-from workbook.diagnosis.matching import EXCUSED, TRUE, UNCOUNTED, match
-from workbook.diagnosis.waterfall import NOW
+import workbook
+from workbook.data.reading import of_classes
+from workbook.diagnosis.assignable import unreachable_share
+from workbook.diagnosis.diagnose import Diagnosis, diagnose
+from workbook.diagnosis.family import Family, family_by_key
+from workbook.diagnosis.trace import of_size
+from workbook.diagnosis.waterfall import Waterfall
 from workbook.errors import RunError
-from workbook.files import read_json, write_json
-from workbook.models.device import pick_device
+from workbook.evaluation.columns import Detections
+from workbook.files import read_json, write_json, write_parquet
+from workbook.models.device import has_bf16, pick_device
 from workbook.runs.config import read_config
 from workbook.runs.folder import Run
+from workbook.runs.load import load_trained
+from workbook.training.environment import versions
 
-ROOMS = (Path(__file__).parent, Path(evaluation.__file__).parent)  # the rooms that compute a diagnosis
-TABLES = ("trace", "reach", "detections")
-DETECTION_COLUMNS: dict[str, str] = {
-    "image_id": "its image's id", "file_name": "its image's file",
-    "category_id": "its class, by id", "class": "its class", "bbox": "x, y, width, height in pixels of the original image",
-    "area": "of its box, pixels²", "score": "0 to 1",
-    "outcome": "true, false, excused (inside a crowd) or uncounted (beyond 100 of its class and image), as COCO matches",
-    "kind": "of a false one: see false_positives.KINDS; else empty",
-    "annotation_id": "of a true one the truth that it found, of a false one the truth that it overlaps most, if any",
-    "iou": "with that truth",
-}
+# What computes a diagnosis: rooms, and single modules, of the package.
+CODE = ("diagnosis", "evaluation", "models", "data/mmdet_dataset.py", "training/loader.py")
+# A figure that differs by less from the run's own is the same: sums in another order.
+SAME_AP = 1e-6
+FIGURES = {"all": "bbox_mAP", "small": "bbox_mAP_s", "medium": "bbox_mAP_m", "large": "bbox_mAP_l"}
 
 
 @dataclass(frozen=True)
-class Kept:
+class MadeFrom:
+    """Everything that a diagnosis depends on, taken before it is made. The files are told by their sha256."""
+
+    iou: float
+    device: str
+    precision: str
+    versions: dict[str, str]
+    code: str
+    checkpoint: str
+    predictions: str
+    val: str
+    train: str
+
+    @property
+    def fingerprint(self) -> str:
+        """All of it in 16 hex digits."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields and the fingerprint."""
+        return {**asdict(self), "fingerprint": self.fingerprint}
+
+    def changed(self, other: MadeFrom) -> list[str]:
+        """The fields, except where it was computed, in which `other` differs."""
+        mine, theirs = asdict(self), asdict(other)
+        return [name for name in mine if name not in ("device", "precision") and mine[name] != theirs[name]]
+
+
+@dataclass(frozen=True)
+class SavedDiagnosis:
     """The diagnosis of a run as its folder holds it."""
 
     run: Run
     config: Config
+    family: Family
     trace: pd.DataFrame
-    reach: pd.DataFrame
     detections: pd.DataFrame
-    figures: dict[str, Any]  # waterfall.json
+    assignable: pd.DataFrame | None
+    waterfall: Waterfall
+    false_positives: Mapping[str, Any]  # see false_positives.FalsePositiveGains
+    unreachable: Mapping[str, Mapping[str, Mapping[str, Any]]]  # train, val → size → objects, no_positive, share
+    why_not_assignable: str
+    made_from: MadeFrom
+    disagreement: tuple[str, ...]  # in what it is not that of the run's own validation, and why
 
     @property
     def iou(self) -> float:
-        return float(self.figures["iou"])
+        """From here on a box fits, in the trace."""
+        return self.made_from.iou
 
     @property
     def stage_names(self) -> list[str]:
-        return [stage["name"] for stage in self.figures["stages"]]
+        """Every stage in the order of the detector."""
+        return [stage.name for stage in self.family.parts]
 
     @property
     def images_dir(self) -> Path:
@@ -72,112 +111,216 @@ class Kept:
 
     @property
     def anchor_iou(self) -> float | None:
-        """The IoU that an object's best anchor needs before the detector is taught with it; None without such a rule."""
-        taught = self.config.model.train_cfg or {}
-        assigner = (taught.get("rpn") or taught).get("assigner", {})
+        """The IoU that an object's best anchor needs to be assigned; None without such a rule."""
+        training = self.config.model.train_cfg or {}
+        assigner = (training.get("rpn") or training).get("assigner", {})
         return float(assigner["min_pos_iou"]) if assigner.get("type") == "MaxIoUAssigner" else None
 
     @property
-    def proposals_kept(self) -> int | None:
-        """How many proposals of an image the detector looks at; None for a detector without proposals."""
+    def proposal_limit(self) -> int | None:
+        """How many proposals of an image the detector takes; None for a detector without proposals."""
         rpn = (self.config.model.get("test_cfg") or {}).get("rpn")
         return int(rpn["max_per_img"]) if rpn else None
 
     @cached_property
-    def truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> dict[str, Any]:
         """The val set as COCO evaluates it: the images, and the annotations of the run's classes."""
-        return val_truth(self.config)
+        val = self.config.data.val
+        return of_classes(read_json(Path(val.ann_file)), val.classes)
+
+    @cached_property
+    def results(self) -> Detections:
+        """The detections as columns."""
+        table = self.detections
+        boxes = np.array(table["bbox"].tolist(), float).reshape(-1, 4)
+        return Detections(table["image_id"].to_numpy(), table["category_id"].to_numpy(), boxes, table["score"].to_numpy())
+
+    def objects(self, size: str) -> pd.DataFrame:
+        """The trace of the objects of a size (borders too), with stage, detected and precision as its AP counts them."""
+        return of_size(self.trace, size, self.family.parts)
+
+    def is_unreachable(self, objects: pd.DataFrame) -> pd.Series:
+        """Which of these rows have no positive because their best anchor overlaps them too little."""
+        if self.anchor_iou is None or "no_positive" not in objects:
+            return pd.Series(False, index=objects.index)
+        return objects["no_positive"].astype("boolean").fillna(False).astype(bool) & (objects["best_anchor_iou"] < self.anchor_iou)
 
 
-def diagnosis_of(run: Run, iou: float = 0.5, device: str = "auto") -> Kept:
-    """The diagnosis of a finished run: read from its folder, or made when it is not there, not of this run's detections,
-    or of another IoU. Raises RunError for a run that is not done, ValueError for an impossible IoU."""
+def load_or_diagnose(run: Run, iou: float = 0.5, device: str = "auto") -> SavedDiagnosis:
+    """The diagnosis of a finished run: read from its folder, or made when it is not there or out of date.
+
+    Raises RunError for a run that is not done or that another process works on, ValueError for an impossible IoU.
+    """
     if not 0 < iou < 1:
         raise ValueError(f"iou = {iou}: give the overlap from which a box fits, between 0 and 1 (.5 is usual)")
+    _require_done(run)
+    config = read_config(run.folder / "config.py")
+    made_from = take_fingerprint(run, config, iou, pick_device(device))
+    if _why_not_current(run, made_from):
+        with run.acquire():
+            model, _ = load_trained(run, made_from.device)
+            val, train = build_dataset(config.data.val), build_dataset(config.data.train)
+            save(run, diagnose(model, val, train, iou=iou), made_from)
+    return _read(run, config)
+
+
+def load(run: Run) -> SavedDiagnosis:
+    """The diagnosis that the run's folder holds. Raises RunError when there is none, or when it is out of date."""
+    _require_done(run)
+    path = run.folder / "waterfall.json"
+    if not path.is_file():
+        raise RunError(f"{run.name} has no diagnosis: `workbook diagnose {run.name}` first")
+    config = read_config(run.folder / "config.py")
+    saved = _made_from(path)
+    now = take_fingerprint(run, config, saved.iou if saved else 0.5, torch.device("cpu"))
+    if reason := _why_not_current(run, now, same_place=True):
+        raise RunError(f"the diagnosis of {run.name} is out of date ({reason}): `workbook diagnose {run.name}` again")
+    return _read(run, config)
+
+
+def save(run: Run, diagnosis: Diagnosis, made_from: MadeFrom) -> None:
+    """Write the diagnosis; waterfall.json last. The caller holds the run."""
+    (run.folder / "waterfall.json").unlink(missing_ok=True)
+    write_parquet(run.folder / "trace.parquet", diagnosis.trace)
+    write_parquet(run.folder / "detections.parquet", diagnosis.detections)
+    if diagnosis.assignable is not None:
+        write_parquet(run.folder / "assignable.parquet", diagnosis.assignable)
+    tables = diagnosis.assignable.groupby("subset") if diagnosis.assignable is not None else ()
+    family = diagnosis.family
+    write_json(run.folder / "waterfall.json", {
+        "family": family.key,
+        "stages": [
+            {"stage": part.name, "question": part.question, "color": part.color, "remedies": list(part.remedies_for(family.key))}
+            for part in family.parts
+        ],
+        "metrics": diagnosis.waterfall.to_json(),
+        "false_positives": diagnosis.false_positives.to_json(),
+        "unreachable": {str(subset): unreachable_share(table) for subset, table in tables},
+        "why_not_assignable": diagnosis.why_not_assignable,
+        "made_from": made_from.to_json(),
+        "disagreement": list(disagreement(run, diagnosis, made_from)),
+    })
+
+
+def disagreement(run: Run, diagnosis: Diagnosis, made_from: MadeFrom) -> tuple[str, ...]:
+    """In what the diagnosed detector is not the one that the run's own validation measured; empty when it is the same.
+
+    Where the numbers of the layers differ (bfloat16 there, float32 here), it is another detector.
+    """
+    metrics = run.metrics()
+    found = []
+    for size, key in FIGURES.items():
+        before, here = metrics.get(key), diagnosis.waterfall.metrics["AP"][size].ap
+        if before is not None and here is not None and abs(before - here) > SAME_AP:
+            found.append(f"AP of {size} objects {here:.4f} instead of {before:.4f}")
+    count = len(read_json(run.folder / "predictions.json"))
+    if count != len(diagnosis.detections):
+        found.append(f"{len(diagnosis.detections):,} detections instead of {count:,}")
+    return (*found, *_why_another(run, made_from)) if found else ()
+
+
+def _why_another(run: Run, made_from: MadeFrom) -> Iterator[str]:
+    """What was another when the run was trained."""
+    record = run.record
+    trained_in = (record.get("settings") or {}).get("precision")
+    if trained_in and trained_in != made_from.precision:
+        yield f"the run computed in {trained_in}, this diagnosis in {made_from.precision} on {made_from.device}"
+    before = record.get("versions") or {}
+    for name, version in made_from.versions.items():
+        if name in before and before[name] != version:
+            yield f"{name} was {before[name]} and is {version}"
+    gpu = (record.get("hardware") or {}).get("gpu")
+    if (gpu is None) != (made_from.device == "cpu"):
+        yield f"the run computed on {gpu or 'a CPU'}, this diagnosis on {made_from.device}"
+
+
+def take_fingerprint(run: Run, config: Config, iou: float, device: torch.device) -> MadeFrom:
+    """What a diagnosis made now would be made from. Raises RunError for a file that is missing."""
+    trained_in = (run.record.get("settings") or {}).get("precision", "fp32")
+    files = {
+        "checkpoint": run.best_checkpoint, "predictions": run.folder / "predictions.json",
+        "val": Path(config.data.val.ann_file), "train": Path(config.data.train.ann_file),
+    }
+    return MadeFrom(
+        iou=float(iou), device=str(device), precision=trained_in if has_bf16(device) else "fp32", versions=versions(),
+        code=_code(), **{name: _sha256(path) for name, path in files.items()},
+    )
+
+
+def _require_done(run: Run) -> None:
     if run.status != "done":
         raise RunError(f"{run.name} is {run.status}: only a finished run can be diagnosed. `workbook list` shows which are")
-    config = read_config(run.folder / "config.py")
-    fingerprint(run, config)  # a missing file is said before the long part
-    if not _is_kept(run, config, iou):
-        keep(run, config, diagnose_run(run, pick_device(device), iou=iou))
-    tables = {name: pd.read_parquet(run.folder / f"{name}.parquet") for name in TABLES}
-    return Kept(run, config, **tables, figures=read_json(run.folder / "waterfall.json"))
 
 
-def keep(run: Run, config: Config, diagnosis: Diagnosis) -> None:
-    """Write what `diagnosis_of` reads, with the intervals of the waterfall."""
-    truth, now = val_truth(config), diagnosis.detections[NOW]
-    intervals = waterfall_intervals(truth, diagnosis.detections, diagnosis.stages)
-    write_parquet(run.folder / "reach.parquet", diagnosis.reach)
-    table = detection_table(truth, now, diagnosis.false_positives, diagnosis.waterfall["iou"])
-    write_parquet(run.folder / "detections.parquet", table)
-    write_parquet(run.folder / "trace.parquet", diagnosis.trace)
-    made_from = fingerprint(run, config)
-    write_json(run.folder / "waterfall.json", {**diagnosis.waterfall, "intervals": intervals, "made_from": made_from})
+def _why_not_current(run: Run, made_from: MadeFrom, same_place: bool = False) -> str:
+    """Why the saved diagnosis is not the one asked for, "" when it is.
+
+    One that was made in another precision than the run's is made again where the run's is to be had. same_place: where it
+    was made does not matter.
+    """
+    path = run.folder / "waterfall.json"
+    if not all((run.folder / f"{name}.parquet").is_file() for name in ("trace", "detections")):
+        return "it has no tables"
+    saved = _made_from(path)
+    if saved is None:
+        return "it is not whole, or of an earlier version of the workbook"
+    if changed := saved.changed(made_from):
+        return f"changed since: {', '.join(changed)}"
+    trained_in = (run.record.get("settings") or {}).get("precision")
+    if not same_place and saved.precision != trained_in == made_from.precision:
+        return "it was made in another precision than the run's"
+    return ""
 
 
-def detection_table(
-    truth: Mapping[str, Any], detections: list[dict[str, Any]], false: pd.DataFrame, iou: float
-) -> pd.DataFrame:
-    """Every detection with what COCO's matching says of it, columns as in DETECTION_COLUMNS. false: its false positives."""
-    matching = match(dict(truth), detections, iou)
-    words = {TRUE: "true", EXCUSED: "excused", UNCOUNTED: "uncounted"}
-    files = {image["id"]: image["file_name"] for image in truth["images"]}
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    table = pd.DataFrame(detections, columns=["image_id", "category_id", "bbox", "score"])
-    table["file_name"], table["class"] = table["image_id"].map(files), table["category_id"].map(names)
-    table["area"] = [box[2] * box[3] for box in table["bbox"]]
-    table["outcome"] = [words.get(outcome, "false") for outcome in matching.outcome]
-    ids = np.array([a["id"] for a in truth["annotations"]] or [0])
-    found = matching.taken_truth >= 0
-    annotation_id = pd.Series(ids[matching.taken_truth * found], dtype="Int64").where(found)
-    of_false = false.set_index("row")
-    table["annotation_id"] = annotation_id.fillna(of_false["annotation_id"].reindex(table.index))
-    table["kind"] = of_false["kind"].reindex(table.index).fillna("")
-    table["iou"] = of_false["iou"].reindex(table.index).astype(float)
-    boxes = {a["id"]: a["bbox"] for a in truth["annotations"]}
-    table.loc[found, "iou"] = [
-        _iou(box, boxes[id_]) for box, id_ in zip(table.loc[found, "bbox"], table.loc[found, "annotation_id"], strict=True)
-    ]
-    return table[list(DETECTION_COLUMNS)]
+def _made_from(path: Path) -> MadeFrom | None:
+    try:
+        content = json.loads(path.read_text())["made_from"]
+        return MadeFrom(**{name: content[name] for name in MadeFrom.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, TypeError):  # it is derived: a broken one is made again
+        return None
 
 
-def val_truth(config: Config) -> dict[str, Any]:
-    """The run's val set as COCO evaluates it, without building mmdet's dataset. Raises RunError when the file is gone."""
-    val = config.data.val
-    whole = read_json(Path(val.ann_file))
-    categories = [category for category in whole["categories"] if category["name"] in val.classes]
-    known = {category["id"] for category in categories}
-    annotations = [a for a in whole["annotations"] if a["category_id"] in known]
-    return {"images": whole["images"], "categories": categories, "annotations": annotations}
+def _read(run: Run, config: Config) -> SavedDiagnosis:
+    content = read_json(run.folder / "waterfall.json")
+    made_from = content["made_from"]
+    table = run.folder / "assignable.parquet"
+    return SavedDiagnosis(
+        run=run, config=config, family=family_by_key(content["family"]),
+        trace=pd.read_parquet(run.folder / "trace.parquet"),
+        detections=pd.read_parquet(run.folder / "detections.parquet"),
+        assignable=None if content["why_not_assignable"] else pd.read_parquet(table),
+        waterfall=Waterfall.from_json(content["metrics"]),
+        false_positives=content["false_positives"], unreachable=content["unreachable"],
+        why_not_assignable=content["why_not_assignable"],
+        made_from=MadeFrom(**{name: made_from[name] for name in MadeFrom.__dataclass_fields__}),
+        disagreement=tuple(content["disagreement"]),
+    )
 
 
-def fingerprint(run: Run, config: Config) -> str:
-    """What a diagnosis stands on, as 16 hex: the run's detections, its val file, and the code, of which no one must
-    remember to raise a number."""
+@cache
+def _code() -> str:
+    """The code that computes a diagnosis, as 16 hex: its statements, without comments and docstrings."""
+    package = Path(workbook.__file__).parent
     digest = hashlib.sha256()
-    for room in ROOMS:
-        for source in sorted(room.glob("*.py")):
-            digest.update(source.read_bytes())
-    for path in (run.folder / "predictions.json", Path(config.data.val.ann_file)):
-        if not path.is_file():
-            raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")
-        digest.update(path.read_bytes())
+    for name in CODE:
+        path = package / name
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(statements(source.read_text()).encode())
     return digest.hexdigest()[:16]
 
 
-def _is_kept(run: Run, config: Config, iou: float) -> bool:
-    path = run.folder / "waterfall.json"
-    if not path.is_file() or not all((run.folder / f"{name}.parquet").is_file() for name in TABLES):
-        return False
-    try:
-        figures = json.loads(path.read_text())
-    except ValueError:  # it is derived, so a broken one is made again
-        return False
-    return "intervals" in figures and figures["iou"] == iou and figures["made_from"] == fingerprint(run, config)
+def statements(source: str) -> str:
+    """What the code does, as text: comments, blank lines and docstrings are gone."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.dump(tree)
 
 
-def _iou(a: list[float], b: list[float]) -> float:
-    across, down = (max(0.0, min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k])) for k in (0, 1))
-    both = across * down
-    return both / (a[2] * a[3] + b[2] * b[3] - both) if both else 0.0
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

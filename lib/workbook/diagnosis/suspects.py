@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbook.diagnosis.stages import LEAST_PRECISION
+from workbook.diagnosis.stage import LEAST_PRECISION
 
 NO_LABEL, OTHER_CLASS = "no label here?", "another class?"
 
@@ -18,16 +18,19 @@ class Suspects:
 
     sure: float  # from this score on the detector is asked
     unlabelled: np.ndarray  # [detections] bool: sure, and near no object
-    mislabelled: np.ndarray  # [truths] bool: missed, and surely named another class
+    mislabelled: np.ndarray  # [objects] bool: missed, and surely named another class
 
 
-def find_suspects(trace: pd.DataFrame, score: np.ndarray, outcome: np.ndarray, kind: np.ndarray) -> Suspects:
-    """trace: a row a truth. score, outcome, kind: [detections], as in kept.DETECTION_COLUMNS.
+def find_suspects(trace: pd.DataFrame, detections: pd.DataFrame) -> Suspects:
+    """trace: a row an object (trace.COLUMNS). detections: a row a detection (diagnose.DETECTION_COLUMNS).
 
     Sure is as high as the surest half of the true detections score, because detectors differ in how high they score; and
     so high that half of the detections from there on are true, because a poor detector is sure of much that is not there.
     Where there is no such score it is 1.
     """
+    score = detections["score"].to_numpy(float)
+    outcome = detections["outcome"].to_numpy(object)
+    kind = detections["kind"].to_numpy(object)
     order = np.argsort(-score, kind="stable")
     true = (outcome == "true")[order]
     found = np.cumsum(true)

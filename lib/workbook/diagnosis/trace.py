@@ -1,179 +1,322 @@
-"""The trace: every truth followed through the detector, up to the first stage that loses it.
+"""The trace: every object followed through the detector, up to the first stage that loses it.
 
-An object that COCO does not count as found is lost by the first of these that leaves nothing for it: candidates that
-stand on it → candidates that give it its class → boxes that fit → detections that are reported and are its own.
-One that is found is lost by the ranking when no cut at any score shows it among detections of which half are true.
+An object that COCO does not count as found is lost by the first of these that leaves nothing for it: candidates on it →
+predictions of its class → boxes that fit → detections that are reported and counted for it. One that is found is lost by
+the ranking when no cut at any score shows it among detections of which half are true.
+
+What is found, and above how many false detections, depends on the size that is asked about, as COCO's AP of a size does:
+the AP of small objects counts small false detections alone. The columns `found_<size>`, `precision_<size>` and
+`false_above_<size>` say it for every size that the object is of, `all` among them; `of_size` picks one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from workbook.diagnosis.families.seen import Look
-from workbook.diagnosis.matching import Matching, Standing
-from workbook.diagnosis.oracle import Pool, Truths, overlaps
-from workbook.diagnosis.stages import DETECTED, LEAST_PRECISION, Stages
+from workbook.diagnosis.family import ImageProbe
+from workbook.diagnosis.oracle import Candidates, ImageObjects
+from workbook.diagnosis.stage import DETECTED, Stage
+from workbook.diagnosis.stages.not_counted import LIMIT
+from workbook.diagnosis.stages.suppression import NEIGHBOUR
+from workbook.evaluation.boxes import iou_pairs, iou_table
+from workbook.evaluation.coco_metrics import MAX_DETECTIONS
+from workbook.evaluation.columns import Detections, GroundTruth
+from workbook.evaluation.matching import Matches
+from workbook.evaluation.sizes import ALL, AREA_RANGES, SIZES, in_size, size_of
 
-GONE = np.iinfo(int).max  # the place of an answer that does not survive
-LIMIT, NEIGHBOUR = "100 of a class", "a neighbour"
+REMOVED = np.iinfo(int).max  # the rank of a prediction that does not survive
 
 COLUMNS: dict[str, str] = {
-    "annotation_id": "the truth's id in the annotation file",
+    "annotation_id": "the object's id in the annotation file",
     "image_id": "its image's id",
     "file_name": "its image's file",
     "class": "its class",
     "size": "small, medium or large: COCO's, by annotation area (a border counts as the smaller here)",
     "area": "its annotation area, pixels² of the original image",
     "bbox": "its box: x, y, width, height in pixels of the original image",
-    "stage": "the first stage that loses it; detected when none does",
-    "detected": "COCO counts it as found (at the trace's IoU, all areas, 100 detections of a class in an image)",
+    "stage": "the first stage that loses it, as the AP of its size counts; detected when none does",
+    "detected": "COCO counts it as found among the objects of its size (at the trace's IoU, 100 detections of a class in an image)",
     "candidate_iou": "IoU of the best proposal, or of the best point's or query's box; before the cut where it was cut",
-    "candidate_rank": "place of that candidate by score, from 1; empty when it was cut",
-    "first_rank": "place by score, from 1, of the first candidate whose box reaches the trace's IoU; empty when none does",
+    "candidate_rank": "rank of that candidate by score, from 1; empty when it was cut",
+    "first_rank": "rank by score, from 1, of the first candidate whose box reaches the trace's IoU; empty when none does",
     "candidate_cut": "what cut the last candidate on it, e.g. pre-NMS top-k or RPN NMS; empty when one is left",
-    "candidates_on": "how many candidates stand on it",
-    "named_class": "what the best of them takes it for: its highest class, or background",
+    "candidates_on": "how many candidates are on it",
+    "predictions_of_class": "how many of their predictions give it its own class: over the threshold, or before all others",
+    "predictions_fitting": "how many of those have a box that reaches the trace's IoU",
+    "named_class": "what the best candidate takes it for: its highest class, or background",
     "named_score": "and with what score, 0 to 1",
-    "class_score": "the highest score that any of them gives to its own class",
+    "class_score": "the highest score that any candidate on it gives to its own class",
     "box_iou": "the best IoU after regression, among the boxes of its own class",
-    "lost_to": "what took its best fitting answer: score threshold, NMS, max_per_img, 100 of a class, a neighbour",
-    "lost_to_annotation": "the truth that the detection which took it stands on, by annotation id",
+    "lost_to": "what took its best fitting prediction: score threshold, NMS, max_per_img, 100 of a class, a neighbour",
+    "lost_to_annotation": "the object that the detection which took it is on, by annotation id",
     "lost_to_score": "score of that detection",
-    "lost_to_iou": "IoU of that detection with the answer that it removed (NMS), or with this truth (a neighbour)",
+    "lost_to_iou": "IoU of that detection with the prediction that it removed (NMS), or with this object (a neighbour)",
+    "over_limit": "its image holds over 100 objects of its class, more than COCO counts",
     "score": "score of the detection that found it",
     "detection_iou": "IoU of the detection that found it",
-    "false_above": "false detections of its class, over all images, that score higher than the one that found it",
-    "precision": "the best share of true detections at any score cut that still shows it",
-    "recovered_by": "the first replay, stages in order, after which COCO counts it as found; empty when it already is",
+    "false_above": "false detections that the AP of its size counts above the one that found it: its class, all images",
+    "precision": "the best share of true detections, as the AP of its size counts, at any score cut that still shows it",
     "best_bbox": "the box that came nearest to being its detection: x, y, width, height, pixels of the original image",
+    "recovered_by": "the stages that alone, made perfect, would let COCO count it; empty when it is found, or none alone does",
+    **{f"found_{size}": f"COCO counts it as found in the AP of {size} objects; empty where it is of another size"
+       for size in AREA_RANGES},
+    **{f"precision_{size}": f"`precision` as the AP of {size} objects counts" for size in AREA_RANGES},
+    **{f"false_above_{size}": f"`false_above` as the AP of {size} objects counts" for size in AREA_RANGES},
 }
 
 
-def follow(look: Look, truths: Truths, classes: tuple[str, ...], iou: float) -> list[dict[str, Any]]:
-    """What one image says of each of its truths, before COCO's matching. Keys that start with `_` are for `finish`."""
-    pool = look.pool
-    verdict = pool.verdict
-    place = np.full(len(pool.label), GONE)  # of each answer among the survivors
-    place[verdict.survivors] = np.arange(len(verdict.survivors))
-    prior_fit = overlaps(pool.priors_xywh, truths.boxes_xywh)  # [candidates, truths]
-    by_class = {label: np.flatnonzero(pool.label == label) for label in np.unique(truths.labels)}
+@dataclass(frozen=True)
+class ObjectTrace:
+    """What the inside of the detector says of one object, before COCO's matching; see COLUMNS.
+
+    reported: the rank, among the detections of its image, of the first that fits it; -1 for none.
+    """
+
+    candidate_iou: float
+    candidate_rank: float
+    first_rank: float
+    candidate_cut: str
+    candidates_on: int
+    predictions_of_class: int
+    predictions_fitting: int
+    named_class: str | None
+    named_score: float
+    class_score: float
+    box_iou: float
+    best_bbox: list[float] | None
+    reported: int
+    lost_to: str | None = None
+    lost_to_annotation: int | None = None
+    lost_to_score: float = np.nan
+    lost_to_iou: float = np.nan
+
+
+def follow(probe: ImageProbe, objects: ImageObjects, classes: Sequence[str], iou: float) -> list[ObjectTrace]:
+    """What one image says of each of its objects. classes: names by label. iou: from here on a box fits."""
+    candidates = probe.candidates
+    rank = np.full(len(candidates.label), REMOVED)  # of each prediction among the survivors
+    rank[candidates.suppressed.survivors] = np.arange(len(candidates.suppressed.survivors))
+    prior_fit = iou_table(candidates.priors_xywh, objects.boxes_xywh)  # [candidates, objects]
+    rows_of = {label: np.flatnonzero(candidates.label == label) for label in np.unique(objects.labels)}
     return [
-        _follow_one(look, truths, truth, classes, iou, prior_fit[:, truth], place, by_class[truths.labels[truth]])
-        for truth in range(len(truths.ids))
+        _follow_one(probe, objects, number, classes, iou, prior_fit[:, number], rank, rows_of[objects.labels[number]])
+        for number in range(len(objects))
     ]
 
 
 def _follow_one(
-    look: Look, truths: Truths, truth: int, classes: tuple[str, ...], iou: float,
-    prior_fit: np.ndarray, place: np.ndarray, answers: np.ndarray,
-) -> dict[str, Any]:
-    """answers: those of the truth's class."""
-    pool = look.pool
-    fit = overlaps(pool.boxes_xywh[answers], truths.boxes_xywh[[truth]])[:, 0]
-    on = (pool.owner == truth) | (prior_fit >= iou)
-    on[pool.candidate[answers[fit >= iou]]] = True
-    standing_on = on[pool.candidate[answers]]
-    answers, fit = answers[standing_on], fit[standing_on]
-    named = look.named[answers]
-    placed = answers[named & (fit >= iou)]
-    if (pool.truth[placed] == truth).any():  # its own boxes; a neighbour's box that also fits is not the one it lost
-        placed = placed[pool.truth[placed] == truth]
-    reported = placed[place[placed] < pool.verdict.limit]
-    candidates, reaching = np.flatnonzero(on), look.candidate_place[prior_fit >= iou]
-    best = candidates[prior_fit[candidates].argmax()] if len(candidates) else None
-    deepest = next((group for group in (reported, placed, answers[named]) if len(group)), None)
-    seen: dict[str, Any] = {
-        "candidate_iou": look.candidate_iou[truth],
-        "candidate_rank": look.candidate_rank[truth],
-        "first_rank": reaching.min() if len(reaching) else np.nan,
-        "candidate_cut": "" if len(candidates) else look.candidate_cut[truth],
-        "candidates_on": len(candidates),
-        "class_score": pool.score[answers].max() if len(answers) else np.nan,
-        "box_iou": (fit[named] if named.any() else fit).max() if len(answers) else np.nan,
-        **(_first_answer(pool, best, classes) if best is not None else {"named_class": None, "named_score": np.nan}),
-        "best_bbox": None if best is None else pool.priors_xywh[best].tolist(),
-        "_named": int(named.sum()), "_placed": len(placed),
-        "_reported": place[reported[place[reported].argmin()]] if len(reported) else -1,
-    }
-    if deepest is not None:
-        seen["best_bbox"] = pool.boxes_xywh[deepest[pool.score[deepest].argmax()]].tolist()
-    if len(placed) and not len(reported):
-        seen |= _lost_to(pool, truths, placed[pool.score[placed].argmax()], place)
-    return seen
+    probe: ImageProbe, objects: ImageObjects, number: int, classes: Sequence[str], iou: float,
+    prior_fit: np.ndarray, rank: np.ndarray, of_class: np.ndarray,
+) -> ObjectTrace:
+    """of_class: the predictions of the object's class. rank: of every prediction among the survivors."""
+    candidates = probe.candidates
+    fit = iou_table(candidates.boxes_xywh[of_class], objects.boxes_xywh[[number]])[:, 0]
+    on = (candidates.gt_index == number) | (prior_fit >= iou)
+    on[candidates.candidate[of_class[fit >= iou]]] = True
+    of_those_on = on[candidates.candidate[of_class]]
+    own, fit = of_class[of_those_on], fit[of_those_on]
+    named = candidates.named[own]
+    fitting = own[named & (fit >= iou)]
+    if (candidates.object_of[fitting] == number).any():  # its own boxes; a neighbour's that also fits is not the one it lost
+        fitting = fitting[candidates.object_of[fitting] == number]
+    reported = fitting[rank[fitting] < candidates.suppressed.limit]
+    indices = np.flatnonzero(on)
+    reaching = probe.rank[prior_fit >= iou]
+    best = int(indices[prior_fit[indices].argmax()]) if len(indices) else None
+    named_class, named_score = _first_class(candidates, best, classes)
+    lost = _lost_to(candidates, objects, fitting, rank) if len(fitting) and not len(reported) else {}
+    return ObjectTrace(
+        candidate_iou=float(probe.candidate_iou[number]),
+        candidate_rank=float(probe.candidate_rank[number]),
+        first_rank=float(reaching.min()) if len(reaching) else np.nan,
+        candidate_cut="" if len(indices) else str(probe.candidate_cut[number]),
+        candidates_on=len(indices),
+        predictions_of_class=int(named.sum()),
+        predictions_fitting=len(fitting),
+        named_class=named_class,
+        named_score=named_score,
+        class_score=float(candidates.score[own].max()) if len(own) else np.nan,
+        box_iou=float((fit[named] if named.any() else fit).max()) if len(own) else np.nan,
+        best_bbox=_nearest_box(candidates, best, (reported, fitting, own[named])),
+        reported=int(rank[reported].min()) if len(reported) else -1,
+        **lost,
+    )
 
 
-def _first_answer(pool: Pool, candidate: int, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What this candidate takes its place for, background included."""
-    mine = np.flatnonzero(pool.candidate == candidate)
-    first = mine[pool.score[mine].argmax()]
-    if pool.background[candidate] > pool.score[first]:
-        return {"named_class": "background", "named_score": float(pool.background[candidate])}
-    return {"named_class": classes[pool.label[first]], "named_score": float(pool.score[first])}
+def _nearest_box(candidates: Candidates, best: int | None, groups: Sequence[np.ndarray]) -> list[float] | None:
+    """The surest box of the first group that has any (those that came furthest), else that of the best candidate."""
+    for rows in groups:
+        if len(rows):
+            box: list[float] = candidates.boxes_xywh[rows[candidates.score[rows].argmax()]].tolist()
+            return box
+    return None if best is None else candidates.priors_xywh[best].tolist()
 
 
-def _lost_to(pool: Pool, truths: Truths, answer: int, place: np.ndarray) -> dict[str, Any]:
-    """Why suppression does not report this answer."""
-    verdict = pool.verdict
-    if not verdict.eligible[answer]:
+def _first_class(candidates: Candidates, best: int | None, classes: Sequence[str]) -> tuple[str | None, float]:
+    """What this candidate takes its object for, background included, and with what score."""
+    if best is None:
+        return None, np.nan
+    mine = np.flatnonzero(candidates.candidate == best)
+    background = float(candidates.background[best])
+    if not len(mine):
+        return "background", background
+    first = mine[candidates.score[mine].argmax()]
+    if background > candidates.score[first]:
+        return "background", background
+    return classes[candidates.label[first]], float(candidates.score[first])
+
+
+def _lost_to(candidates: Candidates, objects: ImageObjects, fitting: np.ndarray, rank: np.ndarray) -> dict[str, Any]:
+    """Why suppression does not report the surest of these predictions."""
+    surest = fitting[candidates.score[fitting].argmax()]
+    suppressed = candidates.suppressed
+    if not suppressed.eligible[surest]:
         return {"lost_to": "score threshold"}
-    if place[answer] < GONE:
+    if rank[surest] < REMOVED:
         return {"lost_to": "max_per_img"}
-    rivals = verdict.survivors[pool.label[verdict.survivors] == pool.label[answer]]
-    rivals = rivals[pool.score[rivals] >= pool.score[answer]]
-    fit = overlaps(pool.boxes_xywh[rivals], pool.boxes_xywh[[answer]])[:, 0]
+    rivals = suppressed.survivors[candidates.label[suppressed.survivors] == candidates.label[surest]]
+    rivals = rivals[candidates.score[rivals] >= candidates.score[surest]]
     if not len(rivals):  # soft NMS can lower a score below its own minimum
         return {"lost_to": "NMS"}
+    fit = iou_table(candidates.boxes_xywh[rivals], candidates.boxes_xywh[[surest]])[:, 0]
     rival = rivals[fit.argmax()]
-    owner = pool.truth[rival]
+    number = candidates.object_of[rival]
     return {
-        "lost_to": "NMS", "lost_to_score": float(pool.score[rival]), "lost_to_iou": float(fit.max()),
-        "lost_to_annotation": truths.ids[owner] if owner >= 0 else None,
+        "lost_to": "NMS", "lost_to_score": float(candidates.score[rival]), "lost_to_iou": float(fit.max()),
+        "lost_to_annotation": int(objects.ids[number]) if number >= 0 else None,
     }
 
 
-def finish(
-    rows: list[dict[str, Any]], truth: dict[str, Any], detections: list[dict[str, Any]], matching: Matching,
-    stand: Standing, stages: Stages,
+@dataclass(frozen=True)
+class Standing:
+    """COCO's matching at one IoU as the AP of one size counts it."""
+
+    found_by: np.ndarray  # [objects] row of the detection that found it, -1 for none
+    precision: np.ndarray  # [objects] the best precision of any score cut that still shows it; NaN when not found
+    false_above: np.ndarray  # [objects] false detections above the one that found it; -1 when not found
+
+
+def standing(matches: Matches, size: str, objects: int) -> Standing:
+    """objects: how many the annotation file has. matches: at one IoU, with the area range `size`."""
+    area = list(matches.areas).index(size)
+    taken = np.full(len(matches.row), -1)
+    taken[matches.candidates] = matches.taken_truth[:, 0, area]
+    counts = (taken >= 0) & matches.truth_counts[taken, area]
+    false = (taken < 0) & matches.in_range[:, area]
+    found_by = np.full(objects, -1)
+    precision = np.full(objects, np.nan)
+    false_above = np.full(objects, -1)
+    for label in range(len(matches.classes)):
+        rows = np.flatnonzero((matches.category == label) & (counts | false))  # by falling score already
+        true = np.cumsum(counts[rows])
+        ratio = true / np.arange(1, len(rows) + 1)
+        envelope = np.maximum.accumulate(ratio[::-1])[::-1]
+        hits = np.flatnonzero(counts[rows])
+        gt = taken[rows[hits]]
+        found_by[gt] = matches.row[rows[hits]]
+        precision[gt] = envelope[hits]
+        false_above[gt] = hits + 1 - true[hits]
+    return Standing(found_by, precision, false_above)
+
+
+def build_trace(
+    facts: Sequence[ObjectTrace], rows: np.ndarray, first: np.ndarray, gt: GroundTruth, file_names: Sequence[str],
+    detections: Detections, matches: Matches, parts: Sequence[Stage],
 ) -> pd.DataFrame:
-    """The trace: the rows of `follow` joined with COCO's matching, columns as in COLUMNS without `recovered_by`.
+    """The trace, columns as in COLUMNS but `recovered_by`, one row an object.
 
-    rows: each with `_row`, the truth's place in the annotations, and `_first`, that of its image's first detection.
+    facts: of the objects `rows` of gt. first: [rows] row of the first detection of their image. file_names: by image.
+    matches: of the detections, at the trace's IoU. parts: every stage of the family in its order.
     """
-    for row in rows:
-        annotation = truth["annotations"][row["_row"]]
-        by = matching.taken_by[row["_row"]]
-        row["detected"] = bool(by >= 0)
-        if by >= 0:
-            fit = overlaps(np.array([detections[by]["bbox"]]), np.array([annotation["bbox"]]))[0, 0]
-            row |= {"score": detections[by]["score"], "detection_iou": fit, "false_above": stand.false_above[by],
-                    "precision": stand.precision[by], "best_bbox": detections[by]["bbox"],
-                    "lost_to": None, "lost_to_score": np.nan, "lost_to_iou": np.nan, "lost_to_annotation": None}
-        elif row["_reported"] >= 0:
-            row |= _taken(truth, detections, matching, row["_first"] + row["_reported"], annotation)
-        row["stage"] = _stage(row, stages)
-    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "recovered_by"])
-    return table.astype({"lost_to_annotation": "Int64", "false_above": "Int64"})
+    table = pd.DataFrame([asdict(fact) for fact in facts], columns=list(ObjectTrace.__dataclass_fields__), index=range(len(rows)))
+    table["lost_to_annotation"] = table["lost_to_annotation"].astype("Int64")
+    table["annotation_id"] = gt.ids[rows]
+    table["image_id"] = gt.image_ids[gt.image[rows]]
+    table["file_name"] = [file_names[image] for image in gt.image[rows]]
+    table["class"] = [gt.classes[label] for label in gt.label[rows]]
+    table["area"] = gt.area[rows]
+    table["bbox"] = gt.boxes_xywh[rows].tolist()
+    table["size"] = [size_of(area) for area in gt.area[rows]]
+    table["over_limit"] = _over_limit(gt)[rows]
+    standings = {size: standing(matches, size, len(gt.ids)) for size in AREA_RANGES}
+    for size, of_size_ in standings.items():
+        counted = in_size(gt.area[rows], size)
+        found = pd.Series(of_size_.found_by[rows] >= 0, dtype="boolean")
+        table[f"found_{size}"] = found.where(counted)
+        table[f"precision_{size}"] = np.where(counted, of_size_.precision[rows], np.nan)
+        false_above = pd.Series(of_size_.false_above[rows], dtype="Int64")
+        table[f"false_above_{size}"] = false_above.where(counted & (of_size_.found_by[rows] >= 0))
+    found_by = _pick(np.stack([standings[size].found_by[rows] for size in SIZES]), table["size"])
+    table["detected"] = found_by >= 0
+    table["precision"] = _pick(np.stack([table[f"precision_{size}"] for size in SIZES]), table["size"])
+    above = np.stack([table[f"false_above_{size}"].fillna(-1) for size in SIZES])
+    table["false_above"] = pd.Series(_pick(above, table["size"]).astype(int), dtype="Int64").where(table["detected"])
+    _add_finders(table, found_by, gt, rows, detections)
+    _add_takers(table, first, gt, rows, detections, matches)
+    table["stage"] = _first_that_loses(table.assign(found=table["detected"]), parts)
+    return table[[name for name in COLUMNS if name != "recovered_by"]]
 
 
-def _taken(
-    truth: dict[str, Any], detections: list[dict[str, Any]], matching: Matching, row: int, annotation: dict[str, Any]
-) -> dict[str, Any]:
-    """It has a fitting detection, which COCO gave to another truth or did not count."""
-    taken, detection = matching.taken_truth[row], detections[row]
-    fit = overlaps(np.array([detection["bbox"]]), np.array([annotation["bbox"]]))[0, 0]
-    return {
-        "lost_to": NEIGHBOUR if taken >= 0 else LIMIT,
-        "lost_to_annotation": truth["annotations"][taken]["id"] if taken >= 0 else None,
-        "lost_to_score": detection["score"], "lost_to_iou": fit,
-    }
+def of_size(trace: pd.DataFrame, size: str, parts: Sequence[Stage]) -> pd.DataFrame:
+    """The objects that the AP of this size counts, borders too, with `stage`, `detected`, `precision` as that AP counts them."""
+    table = trace[in_size(trace["area"].to_numpy(), size)].copy()
+    table["detected"] = table[f"found_{size}"].astype(bool)
+    table["precision"] = table[f"precision_{size}"]
+    table["false_above"] = table[f"false_above_{size}"]
+    table["stage"] = _first_that_loses(table.assign(found=table["detected"]), parts)
+    return table
 
 
-def _stage(row: Mapping[str, Any], stages: Stages) -> str:
-    if row["detected"]:
-        return DETECTED if row["precision"] >= LEAST_PRECISION else stages[4].name
-    passed = (row["candidates_on"], row["_named"], row["_placed"])
-    return next((stage.name for stage, left in zip(stages, passed, strict=False) if not left), stages[3].name)
+def _first_that_loses(table: pd.DataFrame, parts: Sequence[Stage]) -> np.ndarray:
+    stage = np.full(len(table), DETECTED, dtype=object)
+    for part in reversed(parts):
+        stage[part.loses(table).to_numpy(bool)] = part.name
+    return stage
+
+
+def _over_limit(gt: GroundTruth) -> np.ndarray:
+    """[objects] bool: its image holds more objects of its class than COCO counts detections."""
+    group = gt.image * len(gt.classes) + gt.label
+    counts = np.bincount(group[~gt.crowd], minlength=int(group.max(initial=0)) + 1)
+    return counts[group] > MAX_DETECTIONS
+
+
+def _pick(by_size: np.ndarray, size: pd.Series) -> np.ndarray:
+    """[objects] of [sizes, objects] the row of each object's own size."""
+    return by_size[size.map(SIZES.index).to_numpy(int), np.arange(len(size))]
+
+
+def _add_finders(table: pd.DataFrame, found_by: np.ndarray, gt: GroundTruth, rows: np.ndarray, detections: Detections) -> None:
+    """Score, IoU and box of the detection that found each object."""
+    hit = np.flatnonzero(found_by >= 0)
+    by = found_by[hit]
+    score, fit = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    score[hit] = detections.score[by]
+    fit[hit] = iou_pairs(detections.boxes_xywh[by], gt.boxes_xywh[rows[hit]])
+    boxes = table["best_bbox"].tolist()
+    for row, box in zip(hit.tolist(), detections.boxes_xywh[by].tolist(), strict=True):
+        boxes[row] = box
+    table["score"] = score
+    table["detection_iou"] = fit
+    table["best_bbox"] = pd.Series(boxes, dtype=object)
+    table.loc[table.index[hit], ["lost_to", "lost_to_annotation", "lost_to_score", "lost_to_iou"]] = [None, pd.NA, np.nan, np.nan]
+
+
+def _add_takers(
+    table: pd.DataFrame, first: np.ndarray, gt: GroundTruth, rows: np.ndarray, detections: Detections, matches: Matches
+) -> None:
+    """Objects with a fitting detection that COCO gave to another object, or did not count."""
+    taken = np.full(len(detections), -1)
+    taken[matches.row[matches.candidates]] = matches.taken_truth[:, 0, list(matches.areas).index(ALL)]
+    for row in np.flatnonzero(~table["detected"] & (table["reported"] >= 0)):
+        by = int(first[row] + table["reported"].iloc[row])
+        other = taken[by]
+        table.loc[row, "lost_to"] = NEIGHBOUR if other >= 0 else LIMIT
+        table.loc[row, "lost_to_annotation"] = gt.ids[other] if other >= 0 else pd.NA
+        table.loc[row, "lost_to_score"] = detections.score[by]
+        table.loc[row, "lost_to_iou"] = iou_pairs(detections.boxes_xywh[[by]], gt.boxes_xywh[[rows[row]]])[0]

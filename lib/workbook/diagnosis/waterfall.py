@@ -1,140 +1,228 @@
-"""The waterfall: from the real AP, replay by replay, to an AP of 1; what each stage costs, for every size.
+"""What each stage of the detector costs, for every size: its Shapley value, from the AP of all subsets of perfect stages.
 
-It is complete by construction: a drop is the AP of one replay less that of the replay before, and the last replay
-reports every truth with its own box and class above everything else, so the drops add up to 1 − AP. What the metric
-cannot count would be left over and is a drop of its own, `not counted`: over 100 truths of a class in an image, or three of
-a class on top of each other on both sides of a size's border, where COCO's greedy matching leaves one out.
+What making a stage perfect brings depends on which others are perfect already: an object of the wrong class and in a poor
+box is found when both are mended, whichever comes second. So the cost of a stage is the mean, over all orders in which the
+stages can be made perfect, of what it brings when its turn comes (Shapley 1953, "A value for n-person games"):
+
+    cost(i) = sum over subsets S without i of  |S|! (n - |S| - 1)! / n!  *  (AP(S and i) - AP(S))
+
+The costs add up to AP(all stages perfect) - AP(now). What is left to 1 is what COCO cannot count (over 100 objects of a
+class in an image, or three of a class on top of each other on both sides of a size's border); it is a part like the
+others, `not counted`. A cost may be negative: there the perfect stage lets through errors of another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import factorial
 from typing import Any
 
-import hotcoco
 import numpy as np
 
 from workbook.diagnosis.oracle import Replay
-from workbook.diagnosis.stages import Stage
-from workbook.evaluation.coco_metrics import MAX_DETECTIONS, SIZES, evaluate, only_boxes
+from workbook.diagnosis.stage import Stage
+from workbook.evaluation.bootstrap import ABOUT, FEWEST_IMAGES, RESAMPLES, Figure, figures_by_size
+from workbook.evaluation.columns import Detections, GroundTruth
+from workbook.evaluation.matching import match
+from workbook.evaluation.sizes import AREA_RANGES, SIZES
+from workbook.progress import progress_bar
 
-NOW = "now"
+Subset = frozenset[str]  # the names of the stages that are perfect
+REAL: Subset = frozenset()
+METRICS = ("AP", "AP50")
 NOT_COUNTED = "not counted"
-UNIT = 1e-9  # an AP this near to 1 is 1
-
-Detections = dict[str, list[dict[str, Any]]]  # the COCO results of every replay
-Bins = Mapping[str, tuple[float, float]]  # own sizes: name → least and most area in pixels², both inside
+EXACT = 1e-9  # an AP this near to another is the same
 
 
-def replay_names(stages: Sequence[Stage]) -> list[str]:
-    """`now`, then `to <stage>` (it and all before it perfect), then `only <stage>` for those that differ from it."""
-    return [NOW, *(reached_by(stage) for stage in stages), *(alone_by(stage) for stage in stages[1:])]
+@dataclass(frozen=True)
+class Cost:
+    """What one stage costs: AP that is missing because of it, 0 to 1.
+
+    low, high: of `shapley`, 95%, from drawing the images again for all subsets alike. alone: what making this stage
+    perfect brings to the real detector (None where no oracle can). last: what it brings when all others are perfect.
+    """
+
+    stage: str
+    shapley: float | None
+    low: float | None
+    high: float | None
+    alone: float | None
+    last: float | None
 
 
-def replays(real: Replay, stages: Sequence[Stage]) -> Iterator[tuple[str, Replay]]:
-    """Every replay of one image by its name. A pool's suppression runs once, whoever asks."""
-    yield NOW, real
-    reached = real
+@dataclass(frozen=True)
+class SizeWaterfall:
+    """The way from the AP of one size to 1. `ap` and the costs are None where there is no such object.
+
+    costliest: the stage that costs most, when the interval of its lead over each other excludes 0; else it and those that
+    may cost as much; empty when nothing costs anything. undetermined: the AP's interval is too wide to be used. holds: the
+    share of such intervals of an AP that held the truth on made data (see bootstrap.Interval).
+    """
+
+    ap: float | None
+    low: float | None
+    high: float | None
+    objects: int
+    images: int
+    undetermined: bool
+    holds: float
+    costliest: tuple[str, ...]
+    stages: tuple[Cost, ...]
+
+    @property
+    def confidence(self) -> str:
+        """How far the interval of the AP is to be trusted: 95%, or what was measured where classes or images are few."""
+        return "95%" if self.holds >= ABOUT else f"such intervals held the truth in {self.holds:.0%} of made cases"
+
+    @property
+    def is_few(self) -> bool:
+        """Whether so few images hold such objects that no interval is to be trusted."""
+        return self.images < FEWEST_IMAGES
+
+    def cost(self, stage: str) -> Cost:
+        """The cost of this stage."""
+        return next(cost for cost in self.stages if cost.stage == stage)
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """`metrics`: AP (IoU .50 to .95) and AP50 → size → its way to 1."""
+
+    metrics: Mapping[str, Mapping[str, SizeWaterfall]]
+
+    def to_json(self) -> dict[str, Any]:
+        """metrics → size → plain values."""
+        return {name: {size: asdict(one) for size, one in sizes.items()} for name, sizes in self.metrics.items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Waterfall:
+        """The waterfall that `to_json` gave."""
+        return cls({name: {size: _size_from_json(one) for size, one in sizes.items()} for name, sizes in content.items()})
+
+
+def _size_from_json(content: Mapping[str, Any]) -> SizeWaterfall:
+    costs = tuple(Cost(**cost) for cost in content["stages"])
+    return SizeWaterfall(**{**content, "stages": costs, "costliest": tuple(content["costliest"])})
+
+
+def replays(real: Replay, stages: Sequence[Stage]) -> dict[Subset, Replay]:
+    """One image under every subset of oracles. Those of a subset are applied in the stages' order."""
+    reached = {REAL: real}
     for stage in stages:
-        reached = stage.replay(reached)
-        yield reached_by(stage), reached
-    for stage in stages[1:]:
-        yield alone_by(stage), stage.replay(real)
+        oracle = stage.oracle
+        assert oracle is not None
+        reached |= {subset | {stage.name}: oracle(replay) for subset, replay in reached.items()}
+    return reached
 
 
-def replayed_detections(
-    images: Iterable[tuple[int, Replay]], stages: Sequence[Stage], category_ids: list[int]
-) -> Detections:
-    """COCO results of every replay. images: (image id, what the detector said of it)."""
-    detections: Detections = {name: [] for name in replay_names(stages)}
-    for image_id, real in images:
-        for name, replay in replays(real, stages):
-            detections[name] += replay.as_coco(image_id, category_ids)
-    return detections
+def detections_of(image_id: int, replay: Replay, category_ids: np.ndarray) -> Detections:
+    """What is reported of an image, the best first. category_ids: by label."""
+    rows, scores = replay.reported()
+    candidates = replay.candidates
+    ids = np.full(len(rows), image_id, np.int64)
+    return Detections(ids, category_ids[candidates.label[rows]], candidates.boxes_xywh[rows], scores.astype(float))
 
 
 def waterfall(
-    truth: dict[str, Any], detections: Detections, stages: Sequence[Stage], bins: Bins | None = None
-) -> dict[str, dict[str, Any]]:
-    """Per size: AP now, the number of objects, and per stage the drop, the AP after it, and what it would bring alone.
+    gt: GroundTruth, detections: Mapping[Subset, Detections], parts: Sequence[Stage], resamples: int = RESAMPLES
+) -> Waterfall:
+    """The costs of every stage for AP and AP50 and every size, with paired bootstrap intervals.
 
-    bins: more sizes. A size without truth has None for every figure. A drop may be negative: there the perfect stage
-    brought up errors that a later stage makes (say: more false positives).
+    detections: of every subset of the stages that have an oracle. parts: all stages of the family, in their order.
     """
-    found = {name: precisions(truth, results, bins) for name, results in detections.items()}
-    counts = size_counts(truth, bins)
-    return {size: _of_size(size, found, counts[size], stages) for size in counts}
+    areas = {size: AREA_RANGES[size] for size in SIZES}
+    figures: dict[Subset, dict[str, dict[str, Figure]]] = {}
+    with progress_bar(len(detections), "weighing the stages", "subset") as bar:
+        for subset in sorted(detections, key=len):
+            same = _same_as(subset, detections, figures)
+            known = figures[same] if same is not None else figures_by_size(match(gt, detections[subset], areas), resamples)
+            figures[subset] = known
+            bar.update()
+    return Waterfall({
+        metric: {size: _of_size({s: f[metric][size] for s, f in figures.items()}, parts) for size in AREA_RANGES}
+        for metric in METRICS
+    })
 
 
-def _of_size(
-    size: str, found: Mapping[str, Mapping[str, float | None]], objects: int, stages: Sequence[Stage]
-) -> dict[str, Any]:
-    now, before = found[NOW][size], found[NOW][size]
-    steps: list[dict[str, Any]] = []
-    for number, stage in enumerate(stages):
-        after = found[reached_by(stage)][size]
-        alone = after if number == 0 else found[alone_by(stage)][size]
-        steps.append({"stage": stage.name, "drop": less(after, before), "ap_after": after, "alone": less(alone, now)})
-        before = after
-    if before is not None and 1 - before > UNIT:
-        steps.append({"stage": NOT_COUNTED, "drop": 1 - before, "ap_after": 1.0, "alone": 0.0})
-    return {"ap": now, "objects": objects, "steps": steps}
+def _same_as(subset: Subset, detections: Mapping[Subset, Detections], done: Iterable[Subset]) -> Subset | None:
+    """A smaller subset with the very same detections: there the added oracle changed nothing."""
+    mine = detections[subset]
+    for stage in subset:
+        smaller = subset - {stage}
+        other = detections[smaller]
+        if smaller in done and len(other) == len(mine) and all(
+            np.array_equal(getattr(other, name), getattr(mine, name))
+            for name in ("image_id", "category_id", "score", "boxes_xywh")
+        ):
+            return smaller
+    return None
 
 
-def size_ranges(bins: Bins | None = None) -> dict[str, tuple[float, float]]:
-    """Every size and its area in pixels², both borders inside: COCO's four, then the own ones. Raises ValueError for
-    an own one that is taken or empty."""
-    coco = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-    wrong = [name for name, (least, most) in (bins or {}).items() if name in coco or not 0 <= least < most]
-    if wrong:
-        example = "{'tiny': (0, 256)}"
-        raise ValueError(f"bins {wrong}: give new names, and areas in pixels² as (least, most), e.g. {example}")
-    return coco | dict(bins or {})
+def shapley_weights(stage: str, subsets: Iterable[Subset], count: int) -> dict[Subset, float]:
+    """Subset → its weight in the Shapley value of a stage among `count`; what is without the stage counts against it."""
+    weights = {}
+    for subset in subsets:
+        others = len(subset - {stage})
+        weight = factorial(others) * factorial(count - others - 1) / factorial(count)
+        weights[subset] = weight if stage in subset else -weight
+    return weights
 
 
-def size_of(area: float) -> str:
-    """small, medium or large; a border belongs to the smaller one here, though COCO counts it in both."""
-    return next(size for size, (_, most) in list(size_ranges().items())[1:] if area <= most)
+def _of_size(figures: Mapping[Subset, Figure], parts: Sequence[Stage]) -> SizeWaterfall:
+    real, every = figures[REAL], max(figures, key=len)
+    costs = {part.name: _cost_figure(part, figures, every) for part in parts}
+    ap = real.interval()
+    return SizeWaterfall(
+        ap.value, ap.low, ap.high, ap.objects, ap.images, ap.undetermined, ap.holds,
+        costliest=_costliest(costs) if ap.value is not None else (),
+        stages=tuple(_cost(part, costs[part.name], figures, every) for part in parts),
+    )
 
 
-def size_counts(truth: dict[str, Any], bins: Bins | None = None) -> dict[str, int]:
-    """How many truths are of each size; one on a border is of both."""
-    areas = np.array([a["area"] for a in truth["annotations"] if not a.get("iscrowd", 0)])
-    return {size: int(((least <= areas) & (areas <= most)).sum()) for size, (least, most) in size_ranges(bins).items()}
+def _cost_figure(part: Stage, figures: Mapping[Subset, Figure], every: Subset) -> Figure:
+    """The Shapley value of a stage, draw by draw; of what no oracle mends, what is left to 1."""
+    if part.oracle is None:
+        left = 1 - figures[every].by_class
+        return replace(figures[every], by_class=np.where(np.abs(left) < EXACT, 0, left), is_difference=True)
+    weights = shapley_weights(part.name, figures, len(every))
+    return Figure.combine([figures[subset] for subset in weights], list(weights.values()))
 
 
-def precisions(
-    truth: dict[str, Any], detections: Sequence[dict[str, Any]], bins: Bins | None = None
-) -> dict[str, float | None]:
-    """COCO's AP (IoU .5 to .95) of every size, None where there is no truth."""
-    metrics = evaluate(truth, detections).metrics
-    found = {"all": metrics["bbox_mAP"], **{size: metrics[f"bbox_mAP_{size[0]}"] for size in SIZES}}
-    return found | (_of_bins(truth, detections, bins) if bins else {})
+def _cost(part: Stage, figure: Figure, figures: Mapping[Subset, Figure], every: Subset) -> Cost:
+    interval = figure.interval()
+    if interval.value is None or interval.low is None:
+        return Cost(part.name, None, None, None, None, None)
+    value = 0.0 if abs(interval.value) < EXACT else interval.value
+    low = max(interval.low, 0.0) if value == 0 and _never_moves(figure) else interval.low
+    if part.oracle is None:
+        return Cost(part.name, value, low, interval.high, None, value)
+    one: Subset = frozenset({part.name})
+    alone = _value(figures[one]) - _value(figures[REAL])
+    last = _value(figures[every]) - _value(figures[every - one])
+    return Cost(part.name, value, low, interval.high, alone, last)
 
 
-def _of_bins(truth: dict[str, Any], detections: Sequence[dict[str, Any]], bins: Bins) -> dict[str, float | None]:
-    gt = hotcoco.COCO(only_boxes(truth))
-    engine = hotcoco.COCOeval(gt, gt.load_res(list(detections)), "bbox")
-    engine.params.max_dets = [MAX_DETECTIONS]
-    engine.params.area_rng, engine.params.area_rng_lbl = [list(area) for area in bins.values()], list(bins)
-    engine.evaluate()
-    engine.accumulate()
-    assert engine.eval is not None
-    precision = engine.eval["precision"][..., -1]  # [IoUs, recalls, classes, bins]
-    valid = [table[table > -1] for table in np.moveaxis(precision, -1, 0)]
-    return {name: float(table.mean()) if table.size else None for name, table in zip(bins, valid, strict=True)}
+def _never_moves(figure: Figure) -> bool:
+    """Whether every resample says the same: a mistake that was not seen can cost, but brings nothing."""
+    drawn = figure.values[~np.isnan(figure.values)]
+    return bool(np.abs(drawn - drawn[0]).max(initial=0) < EXACT)
 
 
-def less(after: float | None, before: float | None) -> float | None:
-    """after − before; None where there is no truth."""
-    return None if after is None or before is None else after - before
+def _value(figure: Figure) -> float:
+    return float(figure.values[0])
 
 
-def reached_by(stage: Stage) -> str:
-    """The name of the replay in which this stage and all before it are perfect."""
-    return f"to {stage.name}"
-
-
-def alone_by(stage: Stage) -> str:
-    """The name of the replay in which this stage alone is perfect."""
-    return f"only {stage.name}"
+def _costliest(costs: Mapping[str, Figure]) -> tuple[str, ...]:
+    """The part that costs most, then those whose distance to it may be 0: the interval of its lead does not exclude it."""
+    values = {name: _value(figure) for name, figure in costs.items()}
+    ranked = sorted((name for name in values if values[name] > EXACT), key=lambda name: -values[name])
+    if not ranked:
+        return ()
+    first, *others = ranked
+    rivals = []
+    for name in others:
+        lead = Figure.combine([costs[first], costs[name]], [1, -1]).interval()
+        if lead.low is None or lead.low <= 0:
+            rivals.append(name)
+    return (first, *rivals)

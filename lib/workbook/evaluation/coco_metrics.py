@@ -36,11 +36,6 @@ class Evaluation:
     counts: dict[str, int]  # images, truths, small, medium, large, detections
 
 
-def coco_metrics(truth: dict[str, Any] | Path, detections: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """The six average precisions alone; see `evaluate`."""
-    return evaluate(truth, detections).metrics
-
-
 def evaluate(truth: dict[str, Any] | Path, detections: Sequence[dict[str, Any]]) -> Evaluation:
     """Compare detections with the truth as COCO does for boxes.
 

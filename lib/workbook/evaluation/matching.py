@@ -20,6 +20,7 @@ import numpy as np
 
 from workbook.evaluation.boxes import iou_pairs
 from workbook.evaluation.coco_metrics import MAX_DETECTIONS, only_boxes, require_known
+from workbook.evaluation.columns import Detections, GroundTruth
 from workbook.evaluation.sizes import ALL, AREA_RANGES, SIZES
 
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -39,6 +40,7 @@ class Matches:
     images: tuple[Any, ...]  # ids, rising: the order of the images in every weight
     classes: tuple[str, ...]  # names, by rising id
     areas: Mapping[str, tuple[float, float]]  # "all" is the first
+    ious: np.ndarray  # [IoUs], rising: COCO's ten
     truth_image: np.ndarray  # [truths], place in `images`
     truth_class: np.ndarray  # [truths], place in `classes`
     truth_counts: np.ndarray  # [truths, areas], bool: no crowd, and inside the range
@@ -48,11 +50,11 @@ class Matches:
     score: np.ndarray  # [detections]
     in_range: np.ndarray  # [detections, areas], bool: its own area is inside the range
     candidates: np.ndarray  # [candidates], places of detections, rising
-    taken_truth: np.ndarray  # [candidates, 10 IoUs, areas], place in the truth's annotations, or -1
+    taken_truth: np.ndarray  # [candidates, IoUs, areas], place in the truth's annotations, or -1
 
     @property
     def hit(self) -> np.ndarray:
-        """[candidates, 10 IoUs, areas], bool: it took a truth that counts."""
+        """[candidates, IoUs, areas], bool: it took a truth that counts."""
         counts = self.truth_counts[self.taken_truth, np.arange(len(self.areas))]
         return (self.taken_truth >= 0) & counts
 
@@ -75,42 +77,54 @@ class _Boxes:
 
 
 def match(
-    truth: dict[str, Any] | Path,
-    detections: Sequence[dict[str, Any]],
+    truth: Mapping[str, Any] | Path | GroundTruth,
+    detections: Sequence[dict[str, Any]] | Detections,
     area_ranges: Mapping[str, tuple[float, float]] = COCO_SIZES,
+    ious: np.ndarray = IOUS,
 ) -> Matches:
-    """Match detections with the truth as pycocotools does, at IoU .50, .55 … .95, over all areas and in each range.
+    """Match detections with the ground truth as pycocotools does, at each of `ious`, over all areas and in each range.
 
-    truth, detections: as `coco_metrics.evaluate` takes them. area_ranges: name → lowest and highest area in pixels²,
-    both inside; `all` is added. Raises ValueError where `evaluate` does, and when a range is not one.
+    truth, detections: as `coco_metrics.evaluate` takes them, or as columns. area_ranges: name → lowest and highest area
+    in pixels², both inside; `all` is added. ious: [n] rising, COCO's .50, .55 … .95 when not given. Raises ValueError
+    where `evaluate` does, and when a range is not one.
     """
     areas = _checked(area_ranges)
-    boxes_truth = only_boxes(json.loads(truth.read_text()) if isinstance(truth, Path) else truth)
-    require_known(boxes_truth, detections)
-    images = sorted({image["id"] for image in boxes_truth["images"]})
-    names = {category["id"]: category["name"] for category in boxes_truth["categories"]}
-    annotations = boxes_truth["annotations"]
-    places = {id_: place for place, id_ in enumerate(images)}, {id_: place for place, id_ in enumerate(sorted(names))}
-    gt_image, gt_class, gt = _columns(annotations, *places)
-    image, category, found = _columns(detections, *places)
-    crowd = np.array([bool(a["iscrowd"]) for a in annotations], bool)
-    gt_counts = _inside(np.array([a["area"] for a in annotations], float), areas) & ~crowd[:, None]
-    score = np.array([d["score"] for d in detections], float)
+    if not isinstance(detections, Detections):
+        content = json.loads(truth.read_text()) if isinstance(truth, Path) else truth
+        if not isinstance(content, GroundTruth):
+            require_known(only_boxes(dict(content)), detections)
+        truth, detections = content, Detections.from_coco(detections)
+    gt = truth if isinstance(truth, GroundTruth) else GroundTruth.from_coco(truth)
+    image, label = _index_of(gt.image_ids, detections.image_id), _index_of(gt.category_ids, detections.category_id)
+    classes = len(gt.category_ids)
+    gt_boxes = _Boxes(gt.image * classes + gt.label, gt.boxes_xywh)
+    boxes = _Boxes(image * classes + label, detections.boxes_xywh)
+    gt_counts = _inside(gt.area, areas) & ~gt.crowd[:, None]
 
-    order = _first_of_each_group(found.group, score)  # [kept], by image and class, falling score
-    candidates, taken = _take(_Boxes(found.group[order], found.xywh[order]), gt, crowd, gt_counts)
-    by_class = np.lexsort((image[order], -score[order], category[order]))  # stable
+    order = _first_of_each_group(boxes.group, detections.score)  # [counted], by image and class, falling score
+    counted = _Boxes(boxes.group[order], boxes.xywh[order])
+    candidates, taken = _take(counted, gt_boxes, gt.crowd, gt_counts, ious)
+    by_class = np.lexsort((image[order], -detections.score[order], label[order]))  # stable
     place_of = np.empty(len(order), np.int64)
     place_of[by_class] = np.arange(len(order))
     row = order[by_class]
     by_place = np.argsort(place_of[candidates])
     return Matches(
-        images=tuple(images), classes=tuple(names[id_] for id_ in sorted(names)), areas=areas,
-        truth_image=gt_image, truth_class=gt_class, truth_counts=gt_counts,
-        row=row, image=image[row], category=category[row], score=score[row],
-        in_range=_inside(found.xywh[row, 2] * found.xywh[row, 3], areas),
+        images=tuple(gt.image_ids.tolist()), classes=gt.classes, areas=areas, ious=ious,
+        truth_image=gt.image, truth_class=gt.label, truth_counts=gt_counts,
+        row=row, image=image[row], category=label[row], score=detections.score[row],
+        in_range=_inside(detections.area[row], areas),
         candidates=place_of[candidates][by_place], taken_truth=taken[by_place],
     )
+
+
+def _index_of(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """[n] the index of each id among the known ones (rising). Raises ValueError for one that is not there."""
+    index = np.searchsorted(known, ids)
+    unknown = (index == len(known)) | (known[np.minimum(index, len(known) - 1)] != ids) if len(known) else ids == ids
+    if unknown.any():
+        raise ValueError(f"detections name the ids {sorted(set(ids[unknown].tolist()))[:10]}, which the ground truth lacks")
+    return index
 
 
 def _checked(area_ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -119,16 +133,6 @@ def _checked(area_ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[
         what = f"not a range: {', '.join(wrong)}" if wrong else "'all' is always there"
         raise ValueError(f"area ranges are name → (lowest, highest) in pixels², other than 'all', but {what}")
     return {ALL: AREA_RANGES[ALL], **{name: (float(low), float(high)) for name, (low, high) in area_ranges.items()}}
-
-
-def _columns(
-    entries: Sequence[dict[str, Any]], images: dict[Any, int], classes: dict[Any, int]
-) -> tuple[np.ndarray, np.ndarray, _Boxes]:
-    """The place of each entry's image and class, both in one number, and its box."""
-    image = np.array([images[entry["image_id"]] for entry in entries], np.int64)
-    category = np.array([classes[entry["category_id"]] for entry in entries], np.int64)
-    xywh = np.array([tuple(entry["bbox"]) for entry in entries], float).reshape(-1, 4)
-    return image, category, _Boxes(image * len(classes) + category, xywh)
 
 
 def _inside(area: np.ndarray, areas: Mapping[str, tuple[float, float]]) -> np.ndarray:
@@ -148,25 +152,27 @@ def _rank(sorted_keys: np.ndarray) -> np.ndarray:
     return np.arange(len(sorted_keys)) - np.repeat(starts, np.diff(starts, append=len(sorted_keys)))
 
 
-def _take(found: _Boxes, gt: _Boxes, crowd: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _take(
+    found: _Boxes, gt: _Boxes, crowd: np.ndarray, counts: np.ndarray, ious: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Let each detection, in turn, take a truth.
 
     found: by group and falling score. Returns the places of the detections that reach any truth, [candidates], and the
-    truths they take, [candidates, 10 IoUs, areas], -1 for none.
+    truths they take, [candidates, IoUs, areas], -1 for none.
     """
-    detection, truth, iou = _near(found, gt, crowd)
+    detection, truth, iou = _near(found, gt, crowd, ious[0])
     by_choice = np.lexsort((truth, iou, detection))  # the last of a detection's truths is its first choice
     detection, truth, iou = detection[by_choice], truth[by_choice], iou[by_choice]
     candidates, candidate = np.unique(detection, return_inverse=True)
     turn = _rank(found.group[candidates])
-    taken = np.full((len(candidates), len(IOUS), counts.shape[1]), -1, np.int64)
-    gone = np.zeros((len(gt.xywh), len(IOUS), counts.shape[1]), bool)
+    taken = np.full((len(candidates), len(ious), counts.shape[1]), -1, np.int64)
+    gone = np.zeros((len(gt.xywh), len(ious), counts.shape[1]), bool)
     by_turn = np.argsort(turn[candidate], kind="stable")
     for pairs in np.split(by_turn, np.flatnonzero(np.diff(turn[candidate][by_turn])) + 1):
         if not len(pairs):
             continue
         free = ~gone[truth[pairs]] | crowd[truth[pairs], None, None]
-        reached = iou[pairs, None] >= np.minimum(IOUS, 1 - 1e-10)  # [pairs, IoUs]
+        reached = iou[pairs, None] >= np.minimum(ious, 1 - 1e-10)  # [pairs, IoUs]
         # a truth that counts comes before any other; then the place in the order of choice decides
         wish = np.arange(1, len(pairs) + 1)[:, None] + len(pairs) * counts[truth[pairs]]  # [pairs, areas]
         starts = np.flatnonzero(np.diff(candidate[pairs], prepend=-1))
@@ -179,8 +185,10 @@ def _take(found: _Boxes, gt: _Boxes, crowd: np.ndarray, counts: np.ndarray) -> t
     return candidates[reached_any], taken[reached_any]
 
 
-def _near(found: _Boxes, gt: _Boxes, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs of one image and class whose IoU is .5 or more: places of detection and truth, IoU."""
+def _near(
+    found: _Boxes, gt: _Boxes, crowd: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of one image and class whose IoU is `least` or more: places of detection and truth, IoU."""
     by_group = np.argsort(gt.group, kind="stable")
     first = np.searchsorted(gt.group[by_group], found.group)
     each = np.searchsorted(gt.group[by_group], found.group, side="right") - first  # truths beside each detection
@@ -191,7 +199,7 @@ def _near(found: _Boxes, gt: _Boxes, crowd: np.ndarray) -> tuple[np.ndarray, np.
         nth = np.arange(len(detection)) - np.repeat(total[piece] - total[piece[:1]], each[piece])
         truth = by_group[first[detection] + nth]
         iou = iou_pairs(found.xywh[detection], gt.xywh[truth], crowd[truth])
-        near = iou >= IOUS[0]
+        near = iou >= least
         pieces.append((detection[near], truth[near], iou[near]))
     detections, truths, ious = zip(*pieces, strict=True)
     return np.concatenate(detections), np.concatenate(truths), np.concatenate(ious)

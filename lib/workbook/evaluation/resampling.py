@@ -12,7 +12,6 @@ images.)
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from workbook.evaluation.matching import IOUS, Matches
+from workbook.cores import usable_cores
+from workbook.evaluation.matching import Matches
 
 RECALLS = 101  # AP is the mean of the precision at recall 0, .01 … 1
 STEP = 0.01  # n * .01 is numpy.linspace(0, 1, 101)[n] to the bit, which pycocotools compares with
@@ -41,7 +41,7 @@ def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
     """COCO's AP of each resampled data set.
 
     weights: [resamples, images], how often each image of `matches.images` is there; a row of ones is the data set
-    itself. Returns [resamples, 10 IoUs, areas, classes], in 0..1, NaN where a resample has no truth of that class and
+    itself. Returns [resamples, IoUs, areas, classes], in 0..1, NaN where a resample has no truth of that class and
     area. Raises ValueError for weights of another shape, or that are not whole numbers from 0.
     """
     if weights.ndim != 2 or weights.shape[1] != len(matches.images):
@@ -51,8 +51,8 @@ def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
     order = _in_order(matches, int(weights.max(initial=0)))
     columns = _columns(weights, order)
     truths = _truths(matches, columns)
-    result = np.zeros((len(weights), len(IOUS), len(matches.areas), len(matches.classes)))
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
+    result = np.zeros((len(weights), len(matches.ious), len(matches.areas), len(matches.classes)))
+    with ThreadPoolExecutor(usable_cores()) as workers:
         jobs = [
             workers.submit(finds.fill, columns[:, part], truths[:, place, part], result[part, :, :, place])
             for place, finds in _finds(matches, order)
@@ -60,7 +60,7 @@ def average_precision(matches: Matches, weights: np.ndarray) -> np.ndarray:
         ]
         for job in jobs:
             job.result()
-    result[(truths == 0).transpose(2, 0, 1)[:, None].repeat(len(IOUS), axis=1)] = np.nan
+    result[(truths == 0).transpose(2, 0, 1)[:, None].repeat(len(matches.ious), axis=1)] = np.nan
     return result
 
 
@@ -132,7 +132,10 @@ class _Finds:
         found = _resamples_first(own[self.image])
         for area, before in enumerate(self.before):
             in_range = np.cumsum(_resamples_first(before @ own), axis=1, dtype=np.int32)
-            for iou in range(len(IOUS)):
+            for iou in range(self.hit.shape[1]):
+                if iou and self._same_as_before(iou, area):
+                    result[:, iou, area] = result[:, iou - 1, area]
+                    continue
                 hits, extra = np.flatnonzero(self.hit[:, iou, area]), np.flatnonzero(self.extra[:, iou, area])
                 ranked = np.take(in_range, hits, axis=1)
                 if len(extra):
@@ -140,6 +143,11 @@ class _Finds:
                     np.cumsum(np.take(found, extra, axis=1) * self.extra[extra, iou, area], axis=1, out=more[:, 1:])
                     ranked += np.take(more, np.searchsorted(extra, hits, side="right"), axis=1)
                 result[:, iou, area] = _area_under(np.take(found, hits, axis=1), ranked, truths[area])
+
+    def _same_as_before(self, iou: int, area: int) -> bool:
+        """Whether the same detections are hits as at the IoU before: then so is the precision."""
+        now, before = (slice(None), iou, area), (slice(None), iou - 1, area)
+        return np.array_equal(self.hit[now], self.hit[before]) and np.array_equal(self.extra[now], self.extra[before])
 
 
 def _resamples_first(counts: np.ndarray) -> np.ndarray:
@@ -193,14 +201,6 @@ def _finds(matches: Matches, order: _Order) -> Iterator[tuple[int, _Finds]]:
 def _parts(resamples: int, finds: int) -> list[slice]:
     size = max(BLOCK // max(finds, 1), 32)
     return [slice(start, min(start + size, resamples)) for start in range(0, resamples, size)]
-
-
-def summarize(precision: np.ndarray, matches: Matches) -> dict[str, np.ndarray]:
-    """The figures of `coco_metrics` from `average_precision`'s table: name → [resamples], NaN where there is no truth.
-
-    `bbox_mAP`, `bbox_mAP_50`, `bbox_mAP_75`, and `bbox_mAP_<name>` for each area range: `_s`, `_m`, `_l` by default.
-    """
-    return {name: mean_of_known(by_class) for name, by_class in figures_by_class(precision, matches).items()}
 
 
 def figures_by_class(precision: np.ndarray, matches: Matches) -> dict[str, np.ndarray]:

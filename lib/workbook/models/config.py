@@ -19,6 +19,7 @@ from workbook.data.catalog import Dataset
 from workbook.models.backbones import Backbone
 from workbook.models.detectors import Detector
 from workbook.models.gpu_ops import use_wheel_kernels
+from workbook.models.hooks import loaded_shapes
 from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
 from workbook.models.timm_backbone import TimmBackbone
@@ -130,26 +131,36 @@ def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int
 def override(config: Config, overrides: Mapping[str, Any]) -> Config:
     """Apply mmcv-style `a.b.c = value`.
 
-    Raises ValueError when the place above the last key does not exist, when a number or a yes-or-no would become something else,
+    Raises ValueError when there is nothing above the last key, when a number or a yes-or-no would become another kind,
     and for a new key where nobody would miss a misspelled one: what has a `type` refuses unknown keys when it is built.
     """
-    for key in overrides:
-        place: Any = config
-        for part in key.split(".")[:-1]:
-            place = _step_into(place, part, key)
-        last = key.rsplit(".", 1)[-1]
-        if "." not in key and last not in config:
-            raise ValueError(f"override {key}: unknown key. Known at this level: {', '.join(config.keys())}")
-        if hasattr(place, "keys") and last not in place and "." in key and not _refuses_unknown(place, key):
-            raise ValueError(f"override {key}: unknown key '{last}'. Known at this level: {', '.join(place.keys()) or 'none'}")
-        _require_same_kind(key, _step_into(place, last, key, may_be_new=True), overrides[key])
-    config.merge_from_dict(copy.deepcopy(dict(overrides)), allow_list_keys=True)
+    changes = copy.deepcopy(dict(overrides))
+    for key, new in changes.items():
+        old = _known_value(config, key)
+        _require_same_kind(key, old, new)
+        if isinstance(new, dict) and old is None:
+            new["_delete_"] = True  # mmcv asks for this where a dict comes in place of a None
+    config.merge_from_dict(changes, allow_list_keys=True)
     return config
 
 
-def _refuses_unknown(place: Mapping[str, Any], key: str) -> bool:
-    """Whether whoever reads `place` says no to a key that it does not know; mmdet's samplers take and ignore any."""
-    return key.startswith(("lr_config.", "optimizer.")) or ("type" in place and ".sampler." not in key)
+def _known_value(config: Config, key: str) -> Any:
+    """What an override of `key` would replace, None for a new key. Raises ValueError where no such key can be."""
+    parent: Any = config
+    *path, last = key.split(".")
+    for part in path:
+        parent = _step_into(parent, part, key)
+    if not path and last not in config:
+        raise ValueError(f"override {key}: unknown key. Known at this level: {', '.join(config.keys())}")
+    if path and hasattr(parent, "keys") and last not in parent and not _refuses_unknown(parent, key):
+        known = ", ".join(parent.keys()) or "none"
+        raise ValueError(f"override {key}: unknown key '{last}'. Known at this level: {known}")
+    return _step_into(parent, last, key, may_be_new=True)
+
+
+def _refuses_unknown(parent: Mapping[str, Any], key: str) -> bool:
+    """Whether the reader of `parent` refuses a key that it does not know; mmdet's samplers accept and ignore any."""
+    return key.startswith(("lr_config.", "optimizer.")) or ("type" in parent and ".sampler." not in key)
 
 
 def _require_same_kind(key: str, old: Any, new: Any) -> None:
@@ -159,16 +170,16 @@ def _require_same_kind(key: str, old: Any, new: Any) -> None:
         raise ValueError(f"override {key}: {new!r} is no number, as {old} is")
 
 
-def _step_into(place: Any, part: str, key: str, may_be_new: bool = False) -> Any:
-    if isinstance(place, list | tuple):
-        if part.isdigit() and int(part) < len(place):
-            return place[int(part)]
-        raise ValueError(f"override {key}: '{part}' is not an index below {len(place)}")
-    if not hasattr(place, "keys"):
-        raise ValueError(f"override {key}: there is nothing below '{place}' to name '{part}' in")
-    if part not in place and not may_be_new:
-        raise ValueError(f"override {key}: unknown key '{part}'. Known at this level: {', '.join(place.keys())}")
-    return place.get(part)
+def _step_into(parent: Any, part: str, key: str, may_be_new: bool = False) -> Any:
+    if isinstance(parent, list | tuple):
+        if part.isdigit() and int(part) < len(parent):
+            return parent[int(part)]
+        raise ValueError(f"override {key}: '{part}' is not an index below {len(parent)}")
+    if not hasattr(parent, "keys"):
+        raise ValueError(f"override {key}: there is nothing below '{parent}' to name '{part}' in")
+    if part not in parent and not may_be_new:
+        raise ValueError(f"override {key}: unknown key '{part}'. Known at this level: {', '.join(parent.keys())}")
+    return parent.get(part)
 
 
 def nested_dicts(value: Any) -> Iterator[dict[str, Any]]:
@@ -209,17 +220,17 @@ def load_backbone(model: BaseDetector, path: Path) -> None:
     """
     given, backbone = read_state(path), model.backbone
     if isinstance(backbone, TimmBackbone):
-        model.init_weights()  # it looks itself
+        model.init_weights()  # which checks every tensor itself
         return
     if path.suffix == ".safetensors":
         raise WeightsError(f"{path}: mmdet's {type(backbone).__name__} reads .pth files only. Convert it with torch.save")
-    before = {name: value.clone() for name, value in backbone.named_parameters()}
-    model.init_weights()
-    stayed = [name for name, value in backbone.named_parameters() if torch.equal(value, before[name])]
-    stayed = [name for name in stayed if not OUTPUT_NORM.match(name)]
-    if stayed:
-        raise WeightsError(f"{path} is not a weight file of this {type(backbone).__name__}: {len(stayed)} of its {len(before)} "
-                           f"tensors are missing or of another shape, first {stayed[0]}")
+    with loaded_shapes(backbone) as loaded:
+        model.init_weights()
+    own_shapes = {name: tuple(value.shape) for name, value in backbone.named_parameters()}
+    missing = [name for name, shape in own_shapes.items() if loaded.get(name) != shape and not OUTPUT_NORM.match(name)]
+    if missing:
+        raise WeightsError(f"{path} is not a weight file of this {type(backbone).__name__}: {len(missing)} of its "
+                           f"{len(own_shapes)} tensors are missing or of another shape, first {missing[0]}")
     # a deeper sibling (pvtv2_b2 for pvtv2_b1) has every tensor that is needed, and more
     numbers, own = count_numbers(given, without=("fc", "head")), count_numbers(backbone.state_dict())
     if numbers > EXTRA * own:

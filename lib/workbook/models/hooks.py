@@ -13,13 +13,10 @@ from torch import Tensor, nn
 
 @contextlib.contextmanager
 def cached_features(model: BaseDetector, images: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Inside, `model.extract_feat` gives the features of `images` [batch, 3, h, w], computed once, to whoever asks."""
+    """Inside, `model.extract_feat` gives the features of `images` [batch, 3, h, w], computed once, to every caller."""
     features = model.extract_feat(images)
-    model.extract_feat = lambda _: features
-    try:
+    with _replaced(model, "extract_feat", lambda _: features):
         yield features
-    finally:
-        del model.extract_feat  # the method of the class shows again
 
 
 @dataclass(frozen=True)
@@ -30,34 +27,58 @@ class Call:
 
 @contextlib.contextmanager
 def recorded_calls(module: nn.Module, method: str) -> Iterator[list[Call]]:
-    """Inside, every call of `module.method` is kept with its arguments (the named ones last) and its result."""
+    """Inside, every call of `module.method` is recorded with its arguments (the named ones last) and its result."""
     calls: list[Call] = []
     own = getattr(module, method)
 
-    def keep(*arguments: Any, **named: Any) -> Any:
+    def record(*arguments: Any, **named: Any) -> Any:
         result = own(*arguments, **named)
         calls.append(Call((*arguments, *named.values()), result))
         return result
 
-    setattr(module, method, keep)
-    try:
+    with _replaced(module, method, record):
         yield calls
-    finally:
-        delattr(module, method)  # the method of the class shows again
 
 
 @contextlib.contextmanager
 def recorded_ious(assigner: Any) -> Iterator[list[Tensor]]:
-    """Inside, the assigner's IoU tables are kept, so that they are computed once."""
+    """Inside, the assigner's IoU tables are recorded, so that they are computed once."""
     tables: list[Tensor] = []
     own = assigner.iou_calculator
 
-    def keep(*arguments: Any, **named: Any) -> Tensor:
+    def record(*arguments: Any, **named: Any) -> Tensor:
         tables.append(own(*arguments, **named))
         return tables[-1]
 
-    assigner.iou_calculator = keep
-    try:
+    with _replaced(assigner, "iou_calculator", record):
         yield tables
+
+
+@contextlib.contextmanager
+def loaded_shapes(module: nn.Module) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Inside, names and shapes of all tensors that are loaded into `module` are recorded, unknown names too."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def record(_: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        shapes.update((name, tuple(value.shape)) for name, value in state.items() if isinstance(value, Tensor))
+
+    handle = module.register_load_state_dict_pre_hook(record)
+    try:
+        yield shapes
     finally:
-        assigner.iou_calculator = own
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, `owner.name` is `value`; then what the instance had before, or the method of the class again."""
+    missing = object()
+    before = vars(owner).get(name, missing)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)

@@ -9,7 +9,8 @@ float32's range: no loss scaling.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -17,19 +18,24 @@ from mmcv.cnn import ConvAWS2d, ConvWS2d
 from torch import Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
-# the layers that say class and box: rpn_cls, fc_reg, vfnet_reg_refine, cls_branches.0, ... They cost little. In bfloat16 they cost the
-# demo .010 bbox_mAP (95% over six seeds: .003 to .017), where each seed was below its float32 twin
+# The layers that predict class and box: rpn_cls, fc_reg, vfnet_reg_refine, cls_branches.0, ... They take little time. In bfloat16
+# they cost the demo .010 bbox_mAP (95% over six seeds: .003 to .017), where each seed was below its float32 twin
 PREDICTOR = re.compile(r"\.(\w+_(cls|reg|refine)|(cls|reg)_branches\.[\d.]+)$")
 
 
-def place(model: Model, device: torch.device, precision: str) -> Model:
+def set_precision(model: Model, device: torch.device, precision: str) -> Model:
     """The model on `device`, its maps channels-last, its parts computing in `precision`, fp32 or bf16.
 
-    Parameters and everything handed on stay float32. The kernels of oneDNN and cuDNN work channels-last and would turn every map around
-    twice. A step of R50 on 2 cores, batch 2: at 1024 px 7.2 s in bf16 (contiguous 9.6) and 15.2 in fp32 (21.8); at 256 px 5% less.
+    Parameters, and all that the parts hand on, stay float32; the keys of the state dict stay too. A second call replaces what
+    the first has set. Copies of the model (`copy.deepcopy`, pickle) compute in the same precision with their own weights.
+
+    The kernels of oneDNN and cuDNN work channels-last and would turn every map around twice. A step of R50 on 2 cores, batch 2:
+    at 1024 px 7.2 s in bf16 (contiguous 9.6) and 15.2 in fp32 (21.8); at 256 px 5% less.
     """
     model.to(device)
     for module in model.modules():
+        if isinstance(vars(module).get("forward"), _Autocast | _Float32):
+            del module.forward  # the method of the class shows again
         if isinstance(module, nn.Conv2d) and not isinstance(module, ConvWS2d | ConvAWS2d):  # these view their weight as a matrix
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know it
     if precision == "bf16":
@@ -37,26 +43,36 @@ def place(model: Model, device: torch.device, precision: str) -> Model:
     for module in model.modules():
         if type(module).__module__.startswith("mmcv.ops."):  # some of its kernels read other maps without a word, and wrongly
             module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            _in_float32(module, device, contiguous=True)
+            _set_forward(module, _Float32(module, device.type, contiguous=True))
     return model
 
 
-def _use_bf16(model: nn.Module, device: torch.device) -> None:
-    neck: Any = getattr(model, "neck", None)
-    _autocast(model.get_submodule("backbone"), device, as_float32=neck is None)
-    if neck is not None:
-        _autocast(neck, device)
+def heads_of(model: nn.Module) -> Iterator[nn.Module]:
+    """The heads that turn maps or RoI features into classes and boxes; a cascade has one a stage."""
     roi_head = getattr(model, "roi_head", None)
-    heads = [getattr(model, "rpn_head", None), getattr(model, "bbox_head", None), getattr(roi_head, "bbox_head", None)]
-    for head in heads:
-        for one in head if isinstance(head, nn.ModuleList) else [head] if head is not None else []:
-            _autocast(one, device)
+    owners = ((model, "rpn_head"), (model, "bbox_head"), (roi_head, "bbox_head"))
+    for head in (getattr(owner, name, None) for owner, name in owners):
+        if isinstance(head, nn.ModuleList):
+            yield from head
+        elif head is not None:
+            yield head
+
+
+def _use_bf16(model: nn.Module, device: torch.device) -> None:
+    backbone = model.get_submodule("backbone")
+    neck = getattr(model, "neck", None)
+    _set_forward(backbone, _Autocast(backbone, device.type, as_float32=neck is None))
+    parts = [*heads_of(model)] if neck is None else [neck, *heads_of(model)]
+    for part in parts:
+        _set_forward(part, _Autocast(part, device.type, as_float32=True))
     for name, module in model.named_modules():
-        if PREDICTOR.search(name) and isinstance(module, nn.Conv2d | nn.Linear) or device.type == "cpu" and _slow_in_bf16(module):
-            _in_float32(module, device)
+        is_predictor = bool(PREDICTOR.search(name)) and isinstance(module, nn.Conv2d | nn.Linear)
+        is_slow = device.type == "cpu" and _is_slow_in_bf16(module)
+        if is_predictor or is_slow:
+            _set_forward(module, _Float32(module, device.type, contiguous=False))
 
 
-def _slow_in_bf16(module: nn.Module) -> bool:
+def _is_slow_in_bf16(module: nn.Module) -> bool:
     """Depthwise convolutions whose gradient oneDNN computes in bfloat16 by its reference code: strided ones, and all but 3 x 3.
 
     A 5 x 5 of 672 channels on 20 x 20 takes 36 ms, in float32 6 ms; a step of the demo's EfficientNet-lite2 0.65 s for 1.02 s.
@@ -65,30 +81,45 @@ def _slow_in_bf16(module: nn.Module) -> bool:
     return depthwise and (module.kernel_size, module.stride) != ((3, 3), (1, 1))
 
 
-def _autocast(module: nn.Module, device: torch.device, as_float32: bool = True) -> None:
-    forward: Callable[..., Any] = module.forward
+@dataclass(frozen=True, eq=False)
+class _Autocast:
+    """The forward of `module` under bfloat16 autocast. It refers to the module, so that a copied one refers to the copy."""
 
-    def cast(*inputs: Any, **named: Any) -> Any:
-        with torch.autocast(device.type, torch.bfloat16):
-            result = forward(*inputs, **named)
-        return _each(_float32, result) if as_float32 else result
+    module: nn.Module
+    device_type: str
+    as_float32: bool  # of the results
 
-    module.forward = cast
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        with torch.autocast(self.device_type, torch.bfloat16):
+            result = type(self.module).forward(self.module, *inputs, **named)
+        return _each(_float32, result) if self.as_float32 else result
 
 
-def _in_float32(module: nn.Module, device: torch.device, contiguous: bool = False) -> None:
-    forward: Callable[..., Any] = module.forward
+@dataclass(frozen=True, eq=False)
+class _Float32:
+    """The forward of `module` in float32, whatever precision surrounds it."""
 
-    def exact(*inputs: Any, **named: Any) -> Any:
-        inputs, named = _each(lambda tensor: _float32(tensor).contiguous() if contiguous else _float32(tensor), (inputs, named))
-        with torch.autocast(device.type, enabled=False):
-            return forward(*inputs, **named)
+    module: nn.Module
+    device_type: str
+    contiguous: bool  # whether maps are handed to it in the plain layout
 
-    module.forward = exact
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        change = _contiguous_float32 if self.contiguous else _float32
+        inputs, named = _each(change, (inputs, named))
+        with torch.autocast(self.device_type, enabled=False):
+            return type(self.module).forward(self.module, *inputs, **named)
+
+
+def _set_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
+    module.forward = forward
 
 
 def _float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
+def _contiguous_float32(tensor: Tensor) -> Tensor:
+    return _float32(tensor).contiguous()
 
 
 def _each(change: Callable[[Tensor], Tensor], value: Any) -> Any:

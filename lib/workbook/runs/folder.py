@@ -98,15 +98,15 @@ class Run:
         return living_owner(self.folder / ".claim.json")
 
     @contextmanager
-    def claim(self) -> Iterator[Callable[[], None]]:
-        """Hold the run while it trains. Gives a check to call before every write: it raises RunBusyError once the claim is lost.
+    def acquire(self) -> Iterator[Callable[[], None]]:
+        """Hold the run while it trains. Gives a check to call before every write: it raises RunBusyError once the lease is lost.
 
-        Raises RunBusyError when another process holds it. The claim of a killed one is taken over: at once on the same machine,
+        Raises RunBusyError when another process holds it. The lease of a killed one is taken over: at once on the same machine,
         else after two minutes without a sign of life (see lib/workbook/runs/lease.py).
         """
-        claim = Lease(self.folder / ".claim.json")
+        lease = Lease(self.folder / ".claim.json")
         try:
-            owner = claim.take()
+            owner = lease.acquire()
         except OSError as error:
             without_links = error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS) and os.access(self.folder, os.W_OK)
             advice = ("This disk seems to know no hard links, by which a run is claimed (a mounted bucket, exFAT): set WORKBOOK_OUTPUTS "
@@ -117,14 +117,14 @@ class Run:
                                f"the run is free {LIMIT:.0f} s after its last sign of life")
 
         def check() -> None:
-            if not claim.held():
+            if not lease.is_held():
                 raise RunBusyError(f"{self.folder}: the claim of this process was taken over by {self.busy or 'a process that has ended'}"
                                    f", after no sign of life from here for {LIMIT:.0f} s. It stops here and writes nothing more")
 
         try:
             yield check
         finally:
-            claim.release()
+            lease.release()
 
 
 def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def create_run(
     try:
         run.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not (run.folder / "run.json").exists():
-            with run.claim():  # two that find it missing at once: the later must not overwrite what the first has recorded since
+            with run.acquire():  # two that find it missing at once: the later must not overwrite what the first has recorded since
                 if not (run.folder / "run.json").exists():
                     _write_first_record(run, parameters, identity(parameters, data_hash, resolved))
     except OSError as error:
@@ -286,7 +286,7 @@ def _mark(run: Run) -> tuple[str, str, int]:
 def _next_number(root: Path) -> Iterator[int]:
     """The number of a run that is made inside; one process at a time may make one. A number is given once, also when its run is gone."""
     lease = Lease(root / ".number.json")
-    while lease.take():
+    while lease.acquire():
         time.sleep(0.02)
     try:
         last = root / ".last_number"

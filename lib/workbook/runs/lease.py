@@ -1,8 +1,8 @@
 """Who works on a folder: a file with an owner in it, that one process at a time can hold, on one machine or on a shared disk.
 
 The file comes into being whole and only once (a hard link does not overwrite), and its time of change is the owner's heartbeat.
-A claim is dead when its process is gone from this very machine, or, on another machine, when its heart has not beaten for `LIMIT`
-seconds by the file system's own clock. A dead claim is taken over by the one process that holds the claim on its end; so two that
+A lease is dead when its process is gone from this very machine, or, on another machine, when its heart has not beaten for `LIMIT`
+seconds by the file system's own clock. A dead lease is taken over by the one process that holds the lease on its end; so two that
 find it dead at once cannot both have it, nor take from each other what one of them has just got.
 """
 
@@ -26,7 +26,7 @@ LIMIT = 120.0  # seconds without one, after which an owner on another machine co
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that holds a claim. `token` is its own for every claim; `machine` and `process_started` tell it from namesakes."""
+    """The process that holds a lease. `token` is its own for every lease; `machine` and `process_started` tell it from namesakes."""
 
     host: str
     pid: int
@@ -47,22 +47,22 @@ class Owner:
 
 
 class Lease:
-    """One process's claim at `path`: `take` it, look whether it is still `held` before writing, `release` it."""
+    """One process's lease at `path`: `acquire` it, ask whether it still `is_held` before writing, `release` it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.owner = path, Owner.here()
         self._stop = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="claim", daemon=True)
+        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
 
-    def take(self) -> Owner | None:
-        """None when the claim is ours now, else the living owner who has it. Raises OSError when the folder cannot be written."""
-        other = _take(self.path, self.owner)
+    def acquire(self) -> Owner | None:
+        """None when the lease is ours now, else the living owner who has it. Raises OSError when the folder cannot be written."""
+        other = _acquire(self.path, self.owner)
         if other is None:
             self._heart.start()
         return other
 
-    def held(self) -> bool:
-        """False when the claim was taken over, after a sleep of this machine for example, or its file was deleted."""
+    def is_held(self) -> bool:
+        """False when the lease was taken over, after a sleep of this machine for example, or its file was deleted."""
         found = _read(self.path)
         return found is not None and found[0].token == self.owner.token
 
@@ -70,23 +70,23 @@ class Lease:
         """Give up what is still ours."""
         self._stop.set()
         self._heart.join()
-        if self.held():
+        if self.is_held():
             self.path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
-            with contextlib.suppress(OSError):  # a disk that does not answer for a while; whoever writes looks at `held`
-                if self.held():
+            with contextlib.suppress(OSError):  # a disk that does not answer for a while; whoever writes asks `is_held`
+                if self.is_held():
                     os.utime(self.path)  # the time of the file system, not ours
 
 
 def living_owner(path: Path) -> Owner | None:
-    """The owner of the claim at `path` if there is one and nothing says that it is dead."""
+    """The owner of the lease at `path` if there is one and nothing says that it is dead."""
     found = _read(path)
     return found[0] if found and _alive(*found, path.parent) else None
 
 
-def _take(path: Path, me: Owner) -> Owner | None:
+def _acquire(path: Path, me: Owner) -> Owner | None:
     with _staged(path, me) as staged:
         while True:
             with contextlib.suppress(FileExistsError):
@@ -101,7 +101,7 @@ def _take(path: Path, me: Owner) -> Owner | None:
             if _alive(*found, path.parent):
                 return owner
             end = path.with_name(f"{path.name}.{owner.token}")
-            if other := _take(end, me):
+            if other := _acquire(end, me):
                 return other
             try:
                 found = _read(path)
@@ -114,7 +114,7 @@ def _take(path: Path, me: Owner) -> Owner | None:
 
 @contextlib.contextmanager
 def _staged(path: Path, owner: Owner) -> Iterator[Path]:
-    """The content of a claim, whole and on the disk, under a name of its own."""
+    """The content of a lease, whole and on the disk, under a name of its own."""
     staged = path.with_name(f"{path.name}.{owner.token}.new")
     try:
         with open(staged, "w") as file:

@@ -9,7 +9,7 @@ from torch import nn
 from workbook.errors import RunError
 from workbook.models.config import build_untrained
 from workbook.models.device import has_bf16
-from workbook.models.precision import place
+from workbook.models.precision import set_precision
 from workbook.runs.checkpoints import read_checkpoint
 from workbook.runs.config import read_config
 from workbook.runs.folder import Run
@@ -32,4 +32,4 @@ def load_trained(run: Run, device: torch.device | str = "cpu") -> tuple[nn.Modul
         raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {reason}") from error
     device = torch.device(device)
     as_trained = run.record["settings"]["precision"]
-    return place(model, device, as_trained if has_bf16(device) else "fp32").eval(), config
+    return set_precision(model, device, as_trained if has_bf16(device) else "fp32").eval(), config

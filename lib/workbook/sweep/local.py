@@ -91,7 +91,7 @@ class LocalExecutor:
         own = dict(os.environ)
         os.environ.update(self.environment)  # the number of threads is read when the libraries are loaded
         try:
-            self.context.set_forkserver_preload(["typer", "workbook.sweep.command", "workbook.training.train"])
+            self.context.set_forkserver_preload(["typer", "workbook.sweep.command", "workbook.training.launch"])
             forkserver.ensure_running()
         finally:
             os.environ.clear()
@@ -173,15 +173,15 @@ def _check(parameters: Parameters) -> Known | str:
 
 def train_one(parameters: Parameters, name: str) -> tuple[str, str]:
     """Train in this process with all output in `<run folder>/train.log`; returns the state it ended in, and the reason."""
+    from workbook.training import launch
     from workbook.training.job import prepare
-    from workbook.training.train import train
 
     folder = runs_root() / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with output_to(folder / "train.log"):
             try:
-                train(prepare(parameters))
+                launch.run(prepare(parameters))
             except (RunBusyError, KeyboardInterrupt):
                 raise
             except Exception:

@@ -1,6 +1,6 @@
-"""The devices that train one model together, one process each: every one takes its share of each batch and of the val images.
+"""The devices that train one model together, a process each: every rank has a part of each batch and of the val images.
 
-Gradients are averaged by torch's DistributedDataParallel, so the models stay the same; the first process alone writes.
+Gradients are averaged by torch's DistributedDataParallel, so the models stay the same; rank 0 alone writes.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
-from unittest.mock import patch
 
 import torch
 from mmdet.models.detectors import BaseDetector
-from torch import distributed
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from workbook.errors import RunError
 
 T = TypeVar("T")
 
 
+class RankLostError(RunError):
+    """Another process of this training has left, so that nothing can be exchanged with it any more."""
+
+
 @dataclass(frozen=True)
 class World:
-    """Place `rank` among `size` processes."""
+    """This process is number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
@@ -33,42 +38,73 @@ class World:
         return self.rank == 0
 
     def shard(self, items: list[T]) -> list[T]:
-        """This process's part of a batch. One that would get nothing of a last, smaller batch takes its first item once more."""
+        """This rank's part of a batch. A rank that would get nothing of a smaller last batch repeats the first item."""
         return items[self.rank :: self.size] or items[:1]
 
     def forward(self, model: BaseDetector, device: torch.device) -> Callable[..., dict[str, Any]]:
-        """What gives the losses of a batch, and lets `backward` average the gradients of all processes."""
+        """What gives the losses of a batch, and lets `backward` average the gradients of all ranks."""
         if self.size == 1:
             return model.forward_train
-        places = [device.index] if device.type == "cuda" else None
+        device_ids = [device.index] if device.type == "cuda" else None
         # mmdet's detectors leave parameters unused in some batches: those of a head without positives
-        return DistributedDataParallel(model, device_ids=places, broadcast_buffers=False, find_unused_parameters=True)
+        return DistributedDataParallel(
+            model, device_ids=device_ids, broadcast_buffers=False, find_unused_parameters=True)
 
-    def highest(self, number: int) -> int:
-        """The highest `number` of all processes: so that all stop after the same step."""
-        if self.size == 1:
-            return number
-        highest = torch.tensor(number)
-        distributed.all_reduce(highest, distributed.ReduceOp.MAX, group=_on_cpu())
-        return int(highest)
-
-    def gather(self, found: dict[int, T]) -> dict[int, T]:
-        """What all processes have found, by number, in the order of the numbers."""
-        parts: list[Any] = [found]
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the buffers of rank 0, those of the checkpoints: the statistics of batch norms that train."""
         if self.size > 1:
-            parts = [None] * self.size
-            distributed.all_gather_object(parts, found, group=_on_cpu())
-        return dict(sorted((number, value) for part in parts for number, value in part.items()))
+            with _exchange():
+                for buffer in model.buffers():
+                    distributed.broadcast(buffer, 0)
+
+    def highest(self, *numbers: int) -> list[int]:
+        """The highest of each number over all ranks, so that all do the same thing after the same step."""
+        if self.size == 1:
+            return list(numbers)
+        highest = torch.tensor(numbers)
+        with _exchange():
+            distributed.all_reduce(highest, distributed.ReduceOp.MAX, group=_on_cpu())
+        return highest.tolist()
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, in the order of the ranks, on every rank."""
+        values: list[Any] = [value]
+        if self.size > 1:
+            values = [None] * self.size
+            with _exchange():
+                distributed.all_gather_object(values, value, group=_on_cpu())
+        return values
 
     @contextlib.contextmanager
     def without_collectives(self) -> Iterator[None]:
-        """Inside, mmdet counts no other processes: its losses would average their normalizers over images that have nothing to do
-        with each other, and wait for a process whose share is smaller."""
-        with patch.object(distributed, "is_initialized", lambda: False) if self.size > 1 else contextlib.nullcontext():
+        """Inside, mmdet sees no other ranks: its losses would average their normalizers over unrelated images, and wait for
+        a rank that has fewer of them."""
+        if self.size == 1:
             yield
+            return
+        initialized = distributed.is_initialized
+        _set_initialized(lambda: False)
+        try:
+            yield
+        finally:
+            _set_initialized(initialized)
 
 
 SINGLE = World()
+
+
+def _set_initialized(answer: Callable[[], bool]) -> None:
+    """torch cannot leave a process group for a while; mmdet calls `torch.distributed.is_initialized()` each time."""
+    setattr(distributed, "is_initialized", answer)  # noqa: B010  mypy refuses the plain assignment to a function
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what torch raises when a connection breaks
+        raise RankLostError(f"another process of this training has left ({error}): its output is in the device-*.log files of "
+                            "the run folder. The same call goes on from the last checkpoint") from error
 
 
 @cache

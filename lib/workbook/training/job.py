@@ -23,13 +23,13 @@ from workbook.models.config import build_config, build_model, build_untrained
 from workbook.models.detectors import find_detector, step_budget_warning
 from workbook.models.device import pick_device, pick_precision
 from workbook.models.overrides import parse_overrides
-from workbook.models.precision import place
+from workbook.models.precision import set_precision
 from workbook.models.recipes import Setting, find_recipe
 from workbook.models.weights import find_weights
 from workbook.runs.folder import Run, create_run, run_name, runs_root
 from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters
-from workbook.training.schedule import check_schedule, warmup_warning
+from workbook.training.schedule import parse_schedule, warmup_warning
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _config(parameters: Parameters, dataset: Dataset, steps: int) -> Config:
             image_size=parameters.image_size, batch_size=parameters.batch_size, epochs=parameters.epochs, seed=parameters.seed,
             weights=weights, load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
         )
-        check_schedule(config.lr_config)
+        parse_schedule(config.lr_config)
         if parameters.overrides:
             require_buildable(config)
     except ValueError as error:
@@ -121,7 +121,7 @@ def _config(parameters: Parameters, dataset: Dataset, steps: int) -> Config:
 def _warnings(parameters: Parameters, config: Config, total_steps: int) -> tuple[str, ...]:
     warnings = (
         step_budget_warning(find_detector(parameters.detector), total_steps, parameters.batch_size, parameters.load_from),
-        warmup_warning(config.lr_config, total_steps),
+        warmup_warning(parse_schedule(config.lr_config), total_steps),
     )
     return tuple(warning for warning in warnings if warning)
 
@@ -131,7 +131,7 @@ def require_buildable(config: Config) -> None:
     try:
         for split in ("train", "val"):
             build_dataset(copy.deepcopy(config.data[split]))
-        model = place(build_untrained(config), torch.device("cpu"), "fp32").eval()
+        model = set_precision(build_untrained(config), torch.device("cpu"), "fp32").eval()
         build_optimizer(model, config.optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), **(config.optimizer_config.get("grad_clip") or {"max_norm": 1}))
         with torch.no_grad():

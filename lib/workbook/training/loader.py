@@ -1,6 +1,6 @@
 """The training images of an epoch, in an order and with augmentations that depend on the seed, the epoch and the image alone.
 
-So a run that was broken off sees the same batches as one that was not, with any number of worker processes.
+So a resumed run trains on the same batches as an undisturbed one, with any number of worker processes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from workbook.training.signals import ignore_signals
 
 
 class SeededItems(Dataset):
-    """Item (epoch, index) of `dataset` through its training pipeline, whose numpy and Python dice are seeded by both."""
+    """Item (epoch, index) of `dataset` through its pipeline, with the generators of numpy and Python seeded by both."""
 
     def __init__(self, dataset: CustomDataset, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
 
-    def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
-        dice = np.random.SeedSequence([self.seed, *place]).generate_state(1)[0]
-        np.random.seed(dice)
-        random.seed(int(dice))
-        return self.dataset[place[1]]
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = item
+        seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
+        np.random.seed(seed)
+        random.seed(seed)
+        return self.dataset[index]
 
 
 def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[list[tuple[int, int]]]:
@@ -41,7 +42,7 @@ def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[lis
 def batches(
     dataset: CustomDataset, batch_size: int, seed: int, epoch: int, device: torch.device, start: int = 0, world: World = SINGLE
 ) -> Iterator[dict[str, Any]]:
-    """Batches of an epoch from number `start` on, on `device`; of each batch, this process's share.
+    """Batches of an epoch from number `start` on, on `device`; of each batch, this rank's part.
 
     A GPU is fed by worker processes from pinned memory, some batches ahead; on a CPU they would steal its cores.
     """
@@ -50,11 +51,11 @@ def batches(
         SeededItems(dataset, seed),
         batch_sampler=[world.shard(batch) for batch in epoch_order(len(dataset), batch_size, seed, epoch)[start:]],
         collate_fn=as_batch,
-        num_workers=min(8, torch.get_num_threads()) if gpu else 0,  # several runs at once have their share of the cores
+        num_workers=min(8, torch.get_num_threads()) if gpu else 0,  # several runs at once divide the cores
         prefetch_factor=4 if gpu else None,
         pin_memory=gpu,
         worker_init_fn=ignore_signals,
-        generator=torch.Generator().manual_seed(seed),  # else each start of an epoch, and each resume, draws from the model's dice
+        generator=torch.Generator().manual_seed(seed),  # else every start of an epoch draws from the generator of the model
     )
     for batch in loader:
         yield to_device(batch, device)
@@ -63,7 +64,7 @@ def batches(
 def as_batch(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Items of a pipeline as one batch: `img` [batch, 3, height, width], padded to the largest; lists of all else.
 
-    mmcv's containers are taken off here: pinned memory knows tensors only.
+    mmcv's containers are removed here: pinned memory knows tensors only.
     """
     return {key: container.data[0] for key, container in collate(list(items), samples_per_gpu=len(items)).items()}
 

@@ -13,31 +13,32 @@ from workbook.files import WriteError
 
 
 class Log:
-    """The log, opened to go on after its first `size` bytes: what a broken-off run wrote later than its checkpoint is taken back.
+    """The log, opened to go on after `size` bytes: what a broken-off run wrote after its checkpoint is removed.
 
-    Of the processes that train together one has `own`: the others only count.
+    Of the ranks that train together only the one with `writes` writes; the others count the bytes of their own lines.
     """
 
-    def __init__(self, path: Path, size: int, own: bool = True) -> None:
-        self.path, self.size, self.own = path, size, own
-        if not own:
+    def __init__(self, path: Path, size: int, writes: bool = True) -> None:
+        self.path, self.size, self.writes = path, size, writes
+        if not writes:
             return
-        there = path.stat().st_size if path.exists() else 0
-        if there < size:
-            raise RunError(f"{path} has {there} of the {size} bytes that the last checkpoint knows: restore it, or delete the run folder")
-        if there > size:
+        existing = path.stat().st_size if path.exists() else 0
+        if existing < size:
+            raise RunError(f"{path} has {existing} of the {size} bytes that the last checkpoint knows: restore it, or "
+                           "delete the run folder")
+        if existing > size:
             os.truncate(path, size)
 
     def write(self, row: Mapping[str, object]) -> None:
         """Append a line and flush it to the disk. Raises WriteError, with no half line left, when there is no room."""
         line = (json.dumps(row) + "\n").encode()
         self.size += len(line)
-        if not self.own:
+        if not self.writes:
             return
         try:
             with open(self.path, "ab", buffering=0) as file:
                 if (written := file.write(line)) < len(line):
-                    file.write(line[written:])  # a full disk takes a part, and says why at the next try
+                    file.write(line[written:])  # a full disk stores a part, and raises at the next try
                 os.fsync(file.fileno())
         except OSError as error:
             self.size -= len(line)
@@ -47,7 +48,7 @@ class Log:
 
 
 class Means:
-    """The mean of each figure since the last `take`. `sums` and `count` are all it knows."""
+    """The mean of each figure since the last `take`. `sums` and `count` are the whole state."""
 
     def __init__(self, sums: Mapping[str, float] | None = None, count: int = 0) -> None:
         self.sums: dict[str, float] = defaultdict(float, sums or {})

@@ -14,10 +14,10 @@ from workbook.errors import RunError
 from workbook.files import outputs_root, read_json
 from workbook.runs.checkpoints import read_checkpoint
 from workbook.runs.folder import Run, read_log
+from workbook.training import launch
 from workbook.training.environment import Change, changes
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters
-from workbook.training.train import train
 
 TOLERANCE = 1e-9  # figures that lie closer count as the same
 
@@ -58,11 +58,11 @@ def rerun(run: Run) -> Comparison:
                        f"put the old files back into {job.dataset.folder}, or train a new run")
     before = job.find_run()
     if before and before.status == "done":
-        with before.claim():
+        with before.acquire():
             shutil.rmtree(before.folder)
     if job.device.type == "cpu":
         torch.set_num_threads(record["hardware"]["threads"])  # sums are split among them, and rounded differently
-    return compare(run, train(job))
+    return compare(run, launch.run(job))
 
 
 def compare(before: Run, after: Run) -> Comparison:

@@ -1,47 +1,96 @@
-"""The learning rate of every iteration: mmcv's step policy with its linear warm-up, as one function."""
+"""The learning rate of every iteration: mmcv's step policy with a linear warm-up, as one typed object."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch.optim import Optimizer
 
-KNOWN = {"policy", "step", "gamma", "warmup", "warmup_iters", "warmup_ratio"}
+Epoch = Annotated[int, Field(strict=True, ge=1)]
+Ratio = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
+
+ALLOWED = {
+    "policy": "step",
+    "step": "a list of epochs, whole numbers from 1 in rising order, e.g. [8,11], or [] for none",
+    "gamma": "a number above 0 and at most 1",
+    "warmup": "linear, or None for no warm-up",
+    "warmup_iters": "a whole number of steps from 1; without a warm-up: warmup=None",
+    "warmup_ratio": "a number above 0 and at most 1, what the first step has of the full lr",
+}
 
 
-def lr_factor(lr_config: Mapping[str, Any], epoch: int, iteration: int) -> float:
-    """What the base lr is multiplied with at `iteration` (counted over the whole training) of `epoch`, both from 0.
+class StepSchedule(BaseModel):
+    """mmcv's `lr_config` with policy=step. `step`: after so many epochs each the lr is multiplied with `gamma`.
 
-    The same numbers as mmcv 1.7.2's StepLrUpdaterHook (mmcv/runner/hooks/lr_updater.py): gamma for each milestone that has
-    been reached, and below `warmup_iters` a straight line that starts at `warmup_ratio`.
+    With `warmup` the lr rises for `warmup_iters` steps in a straight line that starts at `warmup_ratio`; without one these
+    two are ignored, as mmcv does.
     """
-    reached = sum(epoch >= milestone for milestone in lr_config["step"])
-    factor = lr_config.get("gamma", 0.1) ** reached
-    if lr_config.get("warmup") and iteration < lr_config["warmup_iters"]:
-        factor *= 1 - (1 - iteration / lr_config["warmup_iters"]) * (1 - lr_config["warmup_ratio"])
-    return factor
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Literal["step"]
+    step: tuple[Epoch, ...]
+    gamma: Ratio = 0.1
+    warmup: Literal["linear"] | None = None
+    warmup_iters: Epoch | None = None
+    warmup_ratio: Ratio | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if list(self.step) != sorted(set(self.step)):
+            raise ValueError(f"step={list(self.step)}. Allowed: {ALLOWED['step']}")
+        for key in ("warmup_iters", "warmup_ratio"):
+            if self.warmup and getattr(self, key) is None:
+                raise ValueError(f"{key} is missing, which warmup=linear needs. Allowed: {ALLOWED[key]}. "
+                                 "Give both, e.g. lr_config.warmup_iters=500 lr_config.warmup_ratio=0.001")
+        return self
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps until the full learning rate; 0 without a warm-up."""
+        return self.warmup_iters or 0 if self.warmup else 0
+
+    def factor(self, epoch: int, iteration: int) -> float:
+        """What the base lr is multiplied with at `iteration` (counted over the whole training) of `epoch`, both from 0.
+
+        The same numbers as mmcv 1.7.2's StepLrUpdaterHook (mmcv/runner/hooks/lr_updater.py): gamma for each milestone that
+        has been reached, and below `warmup_iters` a straight line that starts at `warmup_ratio`.
+        """
+        reached = sum(epoch >= milestone for milestone in self.step)
+        factor = self.gamma**reached
+        if self.warmup_ratio is not None and iteration < self.warmup_steps:
+            factor *= 1 - (1 - iteration / self.warmup_steps) * (1 - self.warmup_ratio)
+        return factor
 
 
-def check_schedule(lr_config: Mapping[str, Any]) -> None:
-    """Raise ValueError for a schedule other than mmcv's step policy with a linear warm-up (or none)."""
-    unknown = sorted(set(lr_config) - KNOWN)
-    if unknown:
-        raise ValueError(f"lr_config.{unknown[0]}: unknown key. Known: {', '.join(sorted(KNOWN))}")
-    if lr_config.get("policy") != "step" or lr_config.get("warmup") not in (None, "linear"):
-        raise ValueError("lr_config: only policy=step with warmup=linear (or none) is known here")
-    step = lr_config["step"]
-    if not isinstance(step, list | tuple) or not all(isinstance(milestone, int) for milestone in step):
-        raise ValueError(f"lr_config.step={step}: a list of epochs, e.g. [8,11]")
+def parse_schedule(lr_config: Mapping[str, Any]) -> StepSchedule:
+    """The schedule in mmcv's `lr_config`. Raises ValueError that lists all that is wrong, with what is allowed."""
+    try:
+        return StepSchedule.model_validate(dict(lr_config))
+    except ValidationError as error:
+        problems = dict.fromkeys(_problem(problem, lr_config) for problem in error.errors())
+        raise ValueError("; ".join(problems)) from None
 
 
-def warmup_warning(lr_config: Mapping[str, Any], steps: int) -> str | None:
+def _problem(problem: Mapping[str, Any], lr_config: Mapping[str, Any]) -> str:
+    if not problem["loc"]:
+        return f"lr_config.{problem['ctx']['error']}"
+    key = str(problem["loc"][0])
+    if key not in ALLOWED:
+        return f"lr_config.{key}: unknown key. Known: {', '.join(sorted(ALLOWED))}"
+    if key not in lr_config:
+        return f"lr_config.{key} is missing. Allowed: {ALLOWED[key]}"
+    return f"lr_config.{key}={lr_config[key]!r}. Allowed: {ALLOWED[key]}"
+
+
+def warmup_warning(schedule: StepSchedule, steps: int) -> str | None:
     """A sentence when a training of so many steps ends before half of it has the full learning rate."""
-    warmup = lr_config["warmup_iters"] if lr_config.get("warmup") else 0
-    if 2 * warmup <= steps:
+    if 2 * schedule.warmup_steps <= steps:
         return None
-    return (f"the warm-up takes {warmup} of the {steps} steps: most of this training has a far lower lr than the recipe says. "
-            f"Train longer, or shorten it with overrides='lr_config.warmup_iters={max(1, steps // 10)}'")
+    return (f"the warm-up takes {schedule.warmup_steps} of the {steps} steps: most of this training has a far lower lr than "
+            f"the recipe says. Train longer, or shorten it with overrides='lr_config.warmup_iters={max(1, steps // 10)}'")
 
 
 def set_lr(optimizer: Optimizer, factor: float) -> float:

@@ -14,7 +14,7 @@ _WORDS = b"\nstopping after this step, with a checkpoint (once more: at once, wi
 
 
 class Stopped(KeyboardInterrupt):
-    """The user or the system asked to stop, and everything that was reached is kept. `code` is the exit code a shell expects."""
+    """The user or the system asked to stop, after a checkpoint. `code` is the exit code a shell expects."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -67,6 +67,6 @@ class StopSignals:
 
 
 def ignore_signals(_: int = 0) -> None:
-    """In a process that loads images: a signal to the whole group is the trainer's affair, which ends its loaders itself."""
+    """In a process that loads images: a signal to the whole group is for the trainer, which ends the loaders."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ class TrackerError(WorkbookError):
 
 
 class Tracker:
-    """Takes one dict of figures a step. This one keeps nothing (`none`); its subclasses write to a backend."""
+    """Takes one dict of figures a step. This one stores nothing (`none`); its subclasses write to a backend."""
 
     def __init__(self) -> None:
         self._last_step = -1
@@ -49,10 +49,10 @@ class Tracker:
             self._write(step, known)
 
     def flush(self) -> None:
-        """Hand over what is held back: from here on a kill may lose figures, but none of before."""
+        """Hand over what is buffered: a kill after this call loses none of the figures before it."""
 
     def close(self, status: str = "done") -> None:
-        """Flush and let go of the backend. `status` is the run's, `done` or `failed`; a second call does nothing."""
+        """Flush and leave the backend. `status` is the run's, `done` or `failed`; a second call does nothing."""
         if not self._closed:
             self._closed = True
             self._finish(done=status == "done")
@@ -132,7 +132,7 @@ class _Wandb(Tracker):
             raise
 
     def _write(self, step: int, values: dict[str, float]) -> None:
-        # After a resume, W&B leaves out the steps that it had before the break; it holds their figures already.
+        # After a resume, W&B leaves out the steps that it had before the break; it has their figures already.
         self._run.log(values, step=step)
 
     def _finish(self, done: bool) -> None:
@@ -158,17 +158,25 @@ class _Mlflow(Tracker):
             known = self._client.get_experiment_by_name(name)
             experiment = known.experiment_id if known else self._client.create_experiment(name)
             earlier = self._client.search_runs([experiment], f"tags.workbook_run = '{run_name}'", max_results=1)
+            self._stored = -1  # the last step that an earlier part of this run has stored
             if earlier:
                 self._id = earlier[0].info.run_id
                 self._client.update_run(self._id, status="RUNNING")
+                self._stored = self._last_stored_step(list(earlier[0].data.metrics))
             else:
                 run = self._client.create_run(experiment, tags={"workbook_run": run_name}, run_name=run_name)
                 self._id = run.info.run_id
                 self._client.log_batch(self._id, params=[Param(key, str(value)) for key, value in config.items()])
 
+    def _last_stored_step(self, keys: Sequence[str]) -> int:
+        histories = (self._client.get_metric_history(self._id, key) for key in keys)
+        return max((metric.step for history in histories for metric in history), default=-1)
+
     def _write(self, step: int, values: dict[str, float]) -> None:
         from mlflow.entities import Metric
 
+        if step <= self._stored:  # after a resume: MLflow would store the step a second time
+            return
         now = int(time.time() * 1000)
         with _in_own_words(self._uri):
             self._client.log_batch(self._id, metrics=[Metric(key, value, now, step) for key, value in values.items()])
@@ -193,7 +201,7 @@ def _in_own_words(uri: str) -> Iterator[None]:
 
 
 def _local_store(folder: Path) -> str:
-    """The folder as MLflow's store. mlflow-skinny brings no database, and must be told that plain files are meant."""
+    """The folder as MLflow's store. mlflow-skinny brings no database, and needs a switch for plain files."""
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve().as_uri()

@@ -19,21 +19,20 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from workbook.errors import RunError
-from workbook.evaluation.coco_metrics import evaluate
+from workbook.evaluation.coco_metrics import Evaluation, evaluate
 from workbook.files import outputs_root, write_json
 from workbook.models.config import build_model
-from workbook.models.precision import place
+from workbook.models.precision import set_precision
 from workbook.progress import progress_bar
 from workbook.runs.checkpoints import read_checkpoint, save_checkpoint
 from workbook.runs.folder import Run, RunBusyError
-from workbook.training.distributed import SINGLE, World
+from workbook.training.distributed import SINGLE, RankLostError, World
 from workbook.training.job import Job
-from workbook.training.launch import train_on_devices
 from workbook.training.loader import batches
 from workbook.training.log import Log, Means
 from workbook.training.record import record_end, record_failure, record_start, sweep_up
-from workbook.training.rng import rng_state, seed_everything, set_rng_state
-from workbook.training.schedule import lr_factor, set_lr
+from workbook.training.rng import rng_state, seed_everything, seed_rank, set_rng_state
+from workbook.training.schedule import parse_schedule, set_lr
 from workbook.training.signals import Stopped, StopSignals
 from workbook.training.trackers import Tracker, open_tracker
 from workbook.training.validation import validate
@@ -46,18 +45,20 @@ class TrainingError(RunError):
 
 
 def train(job: Job, world: World = SINGLE) -> Run:
-    """Train until the last epoch and return the run, `done`. Prints where it is; shows a bar with loss, lr and time left.
+    """Train until the last epoch and return the run, `done`. Prints the run folder; a bar shows loss, lr and time left.
 
-    Raises TrainingError for a loss that is not finite (the last good checkpoint is kept), WriteError when the disk is full,
-    RunBusyError when another process trains the same run, Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. After any of
-    them, and after a kill, the same call goes on from the last checkpoint to the bits of an undisturbed training.
+    Raises TrainingError for a loss that is not finite (the last good checkpoint stays), WriteError when the disk is full,
+    RunBusyError when another process trains the same run, Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. After any
+    of them, and after a kill, the same call on the same number of ranks goes on from the last checkpoint, and on a CPU ends
+    with the bits of an undisturbed training.
 
-    world: the processes that train it together (lib/workbook/training/launch.py starts them); the first alone writes.
+    world: the ranks that train it together, each of which calls this (see worker.py); rank 0 alone writes.
     """
-    if job.parameters.devices > world.size:
-        return train_on_devices(job)
+    if job.parameters.devices != world.size:
+        raise ValueError(f"a job on {job.parameters.devices} devices and {world.size} processes: use "
+                         "workbook.training.launch.run(job)")
     run = job.open_run()
-    with run.claim() if world.is_main else nullcontext(lambda: None) as check, StopSignals() as signals:
+    with run.acquire() if world.is_main else nullcontext(lambda: None) as check, StopSignals() as signals:
         if run.status == "done":
             print(f"already done: {run.folder}")
             return run
@@ -88,7 +89,7 @@ def _tracker(job: Job, run: Run) -> Tracker:
 
 
 class Training:
-    """A job with its model, optimizer and place in time. What `state()` returns is all that a resumed training needs.
+    """A job with its model, optimizer and progress. What `state()` returns is all that a resumed training needs.
 
     `check` is called before each write: it raises RunBusyError when the run is another process's now.
     """
@@ -97,18 +98,22 @@ class Training:
                  world: World = SINGLE) -> None:
         self.job, self.run, self.config, self.device = job, run, job.config, job.device
         self.tracker, self.signals, self.check, self.world = tracker, signals, check, world
-        seed_everything(job.parameters.seed)
-        self.model = place(build_model(self.config), self.device, job.precision)
+        seed_everything(job.parameters.seed)  # the same weights on every rank
+        self.model = set_precision(build_model(self.config), self.device, job.precision)
         self.forward_train = world.forward(self.model, self.device)
         self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
+        self.schedule = parse_schedule(self.config.lr_config)
         self.train_set: CustomDataset = build_dataset(self.config.data.train)
         self.val_set: Any = build_dataset(self.config.data.val)
         self.epoch = self.step = self.best_epoch = 0  # epoch: those that are trained and validated
         self.best: float | None = None
         self.seconds = {"train": 0.0, "val": 0.0}
-        self.means, self.figures = Means(), dict[str, float]()  # since the last line of the log, and in it
+        self.means = Means()  # since the last line of the log
+        self.figures = dict[str, float]()  # of the last line of the log
+        if world.size > 1:
+            seed_rank(job.parameters.seed, world.rank)  # other draws on every rank: RoIs, dropout
         if run.last_checkpoint.exists():
-            self._take_up(read_checkpoint(run.last_checkpoint))
+            self._resume(read_checkpoint(run.last_checkpoint))
         else:
             self.log = Log(run.folder / "log.jsonl", 0, world.is_main)
         if world.is_main:
@@ -116,37 +121,52 @@ class Training:
             record_start(run, job, self.model, self.step)
         self.saved = time.monotonic()
 
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.job.epochs * self.job.steps_an_epoch
+
     def go(self) -> None:
         """Every step that is left, then the record of the whole."""
-        total = self.job.epochs * self.job.steps_an_epoch
-        with progress_bar(total, "training", "step", initial=self.step) as bar:
+        with progress_bar(self.steps, "training", "step", initial=self.step) as bar:
             while self.epoch < self.job.epochs:
                 self._train_epoch(bar)
                 self._validate()
         self._finish()
 
     def state(self) -> dict[str, Any]:
-        """Everything a resumed training needs, as tensors and plain values; the tensors are the live ones."""
+        """Everything a resumed training needs, as tensors and plain values; the tensors are the live ones.
+
+        All ranks call it after the same step: `rng` are the states of their generators, in the order of the ranks.
+        """
         return {
             "state_dict": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
             "step": self.step, "best": self.best, "best_epoch": self.best_epoch, "seconds": dict(self.seconds),
             "means": (dict(self.means.sums), self.means.count), "figures": self.figures, "log_bytes": self.log.size,
-            "dice": rng_state(self.device),
+            "rng": self.world.gather(rng_state(self.device)),
         }
 
-    def _take_up(self, state: dict[str, Any]) -> None:
+    def _resume(self, state: dict[str, Any]) -> None:
         try:
+            self._require_ranks(len(state["rng"]))
             self.model.load_state_dict(state["state_dict"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
             self.best, self.best_epoch = state["best"], state["best_epoch"]
             self.means, self.figures = Means(*state["means"]), state["figures"]
             self.log = Log(self.run.folder / "log.jsonl", state["log_bytes"], self.world.is_main)
-            set_rng_state(state["dice"], self.device)
+            set_rng_state(state["rng"][self.world.rank], self.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"{self.run.last_checkpoint} is not a checkpoint of this run, or of another version of the workbook "
                            f"({type(error).__name__}: {str(error)[:200]}). Delete {self.run.folder} and train again") from error
-        print(f"going on after step {self.step} of {self.job.epochs * self.job.steps_an_epoch}", flush=True)
+        print(f"going on after step {self.step} of {self.steps}", flush=True)
+
+    def _require_ranks(self, ranks: int) -> None:
+        """Other processes would draw other random numbers and divide the batches in another way."""
+        if ranks != self.world.size:
+            raise RunError(f"{self.run.last_checkpoint} was saved by a training on devices={ranks}, and this one has "
+                           f"devices={self.world.size}: go on with devices={ranks}, or delete {self.run.folder} and train "
+                           "again")
 
     def _save(self, state: dict[str, Any]) -> None:
         finite = all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())  # if not, the next loss says so
@@ -157,28 +177,21 @@ class Training:
         self.saved = time.monotonic()
 
     def _train_epoch(self, bar: tqdm) -> None:
-        """What is left of one pass over the training images. Its last figures go out to the tracker with the validation's."""
+        """What is left of one pass over the training images."""
         self.model.train()
-        asked, steps = self.job.parameters, self.job.steps_an_epoch
-        first, last, started = self.epoch * steps, (self.epoch + 1) * steps, time.monotonic()
-        size = self.config.data.samples_per_gpu
-        for batch in batches(self.train_set, size, asked.seed, self.epoch, self.device, self.step - first, self.world):
-            lr = set_lr(self.optimizer, lr_factor(self.config.lr_config, self.epoch, self.step))
+        first = self.epoch * self.job.steps_an_epoch
+        size, seed = self.config.data.samples_per_gpu, self.job.parameters.seed
+        started = time.monotonic()
+        for batch in batches(self.train_set, size, seed, self.epoch, self.device, self.step - first, self.world):
+            lr = set_lr(self.optimizer, self.schedule.factor(self.epoch, self.step))
             log_vars = self._train_step(batch, lr)
             self.step += 1
             self.means.add(log_vars)
             bar.set_postfix(epoch=self.epoch + 1, loss=f"{log_vars['loss']:.3f}", lr=f"{lr:.2g}", refresh=False)
             bar.update()
-            if self.step % LOG_EVERY == 0 or self.step == last:
-                self.figures = {"lr": lr, **self.means.take()}
-                self._note({"mode": "train", "epoch": self.epoch + 1, "step": self.step, **self.figures})
-                if self.step < last:
-                    self.tracker.log(self.step, _named("train", self.figures))
+            self._log_means(lr)
             self.seconds["train"] += time.monotonic() - started
-            self.signals.signum = self.world.highest(self.signals.signum)
-            if self.signals.signum or time.monotonic() - self.saved >= 60 * asked.checkpoint_minutes:
-                self._save(self.state())
-                self.signals.check()
+            self._save_when_due()
             started = time.monotonic()
 
     def _train_step(self, batch: dict[str, Any], lr: float) -> dict[str, float]:
@@ -191,13 +204,32 @@ class Training:
         self.optimizer.step()
         return dict(log_vars)
 
+    def _log_means(self, lr: float) -> None:
+        """Every LOG_EVERY steps and after the last of an epoch, which goes to the tracker with the validation."""
+        is_last = self.step == (self.epoch + 1) * self.job.steps_an_epoch
+        if self.step % LOG_EVERY and not is_last:
+            return
+        self.figures = {"lr": lr, **self.means.take()}
+        self._write_line({"mode": "train", "epoch": self.epoch + 1, "step": self.step, **self.figures})
+        if not is_last:
+            self.tracker.log(self.step, _named("train", self.figures))
+
+    def _save_when_due(self) -> None:
+        """The checkpoint between two epochs, and the one before leaving; on all ranks after the same step."""
+        overdue = time.monotonic() - self.saved >= 60 * self.job.parameters.checkpoint_minutes
+        signum, is_due = self.world.highest(self.signals.signum, int(overdue))
+        if signum or is_due:
+            self._save(self.state())
+        if signum:
+            raise Stopped(signum)
+
     def _require_finite(self, losses: Mapping[str, float], what: str, lr: float) -> None:
         if all(map(math.isfinite, losses.values())):
             return
         parts = ", ".join(f"{key} {value:.3g}" for key, value in losses.items())
-        kept = self.run.last_checkpoint if self.run.last_checkpoint.exists() else "none yet"
+        last_good = self.run.last_checkpoint if self.run.last_checkpoint.exists() else "none yet"
         raise TrainingError(
-            f"{what} (epoch {self.epoch + 1}, lr {lr:.3g}): {parts}. Last good checkpoint: {kept}. Lower the lr "
+            f"{what} (epoch {self.epoch + 1}, lr {lr:.3g}): {parts}. Last good checkpoint: {last_good}. Lower the lr "
             f"(overrides='optimizer.lr={lr / 10:.2g}'), or clip gradients (overrides='optimizer_config.grad_clip={{\"max_norm\":10}}')"
         )
 
@@ -206,40 +238,53 @@ class Training:
 
         A kill between two of these files does no harm: the last checkpoint is from before, so all of them are written again.
         """
-        started, before, epoch = time.monotonic(), self.state(), self.epoch + 1
+        started = time.monotonic()
+        detections, losses, evaluation = self._measure()
+        seconds = time.monotonic() - started
+        self.seconds["val"] += seconds
+        self.epoch += 1
+        figures = {**evaluation.metrics, **losses}
+        line = {"mode": "val", "epoch": self.epoch, "step": self.step, **figures, "seconds": seconds}
+        self._write_line(line)
+        self.tracker.log(self.step, {**_named("train", self.figures), **_named("val", figures)})
+        mean_ap = evaluation.metrics["bbox_mAP"]
+        if self.best_epoch == 0 or (mean_ap is not None and (self.best is None or mean_ap > self.best)):
+            self.best, self.best_epoch = mean_ap, self.epoch
+            self._save_best(line, detections, evaluation)
+        self._save(self.state())
+        shown = "none" if mean_ap is None else f"{mean_ap:.3f}"
+        words = f"epoch {self.epoch}/{self.job.epochs}: bbox_mAP {shown}, val loss {losses['loss']:.3f}"
+        tqdm.write(words, file=sys.stdout)
+        sys.stdout.flush()
+
+    def _measure(self) -> tuple[list[dict[str, Any]], dict[str, float], Evaluation]:
+        """Detections, losses and metrics of the val images. A signal ends it at once, with the checkpoint of before."""
+        before = self.state()
+        label = f"validating epoch {self.epoch + 1}"
         try:
             with self.signals.at_once():
-                label = f"validating epoch {epoch}"
+                self.world.share_buffers(self.model)
                 detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label, self.world)
                 self._require_finite(losses, f"the val loss is not finite after step {self.step}", self.figures["lr"])
-                found = evaluate(self.job.dataset.val_json, detections)
-        except (Stopped, RuntimeError) as error:  # where several train together, one that has left breaks the others' connections
-            if isinstance(error, Stopped) or self.signals.signum:
+                return detections, losses, evaluate(self.job.dataset.val_json, detections)
+        except (Stopped, RankLostError):  # a rank that stops breaks the connections of the others, which get the signal too
+            if self.signals.signum:
                 self._save(before)
                 self.signals.check()
             raise
-        seconds = time.monotonic() - started
-        self.seconds["val"] += seconds
-        self.epoch = epoch
-        line = {"mode": "val", "epoch": epoch, "step": self.step, **found.metrics, **losses, "seconds": seconds}
-        self._note(line)
-        self.tracker.log(self.step, {**_named("train", self.figures), **_named("val", {**found.metrics, **losses})})
-        score = found.metrics["bbox_mAP"]
-        better = self.best_epoch == 0 or (score is not None and (self.best is None or score > self.best))
-        if better:
-            self.best, self.best_epoch = score, epoch
-        if better and self.world.is_main:
-            self.check()
-            save_checkpoint(self.run.best_checkpoint, {"state_dict": self.model.state_dict(), "epoch": epoch, "step": self.step})
-            write_json(self.run.folder / "predictions.json", detections)
-            write_json(self.run.folder / "metrics.json", {
-                **line, "best_epoch": epoch, "per_class": found.per_class, "counts": found.counts})
-        self._save(self.state())
-        shown = "none" if score is None else f"{score:.3f}"
-        tqdm.write(f"epoch {epoch}/{self.job.epochs}: bbox_mAP {shown}, val loss {losses['loss']:.3f}", file=sys.stdout)
-        sys.stdout.flush()
 
-    def _note(self, row: Mapping[str, Any]) -> None:
+    def _save_best(self, line: Mapping[str, Any], detections: list[dict[str, Any]], evaluation: Evaluation) -> None:
+        """Weights, detections and figures of the best epoch so far."""
+        if not self.world.is_main:
+            return
+        self.check()
+        weights = {"state_dict": self.model.state_dict(), "epoch": self.epoch, "step": self.step}
+        save_checkpoint(self.run.best_checkpoint, weights)
+        write_json(self.run.folder / "predictions.json", detections)
+        write_json(self.run.folder / "metrics.json", {
+            **line, "best_epoch": self.epoch, "per_class": evaluation.per_class, "counts": evaluation.counts})
+
+    def _write_line(self, row: Mapping[str, Any]) -> None:
         self.check()
         self.log.write(row)
 

@@ -6,7 +6,7 @@ on the augmented train pipeline, from a second pass).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from mmdet.models.detectors import BaseDetector
 
 from workbook.data.mmdet_dataset import OrderedCocoDataset
+from workbook.errors import RunError
 from workbook.models.hooks import cached_features
 from workbook.progress import progress_bar
 from workbook.training.distributed import SINGLE, World
@@ -25,31 +26,46 @@ def validate(
     model: BaseDetector, dataset: OrderedCocoDataset, device: torch.device, seed: int = 0, progress: str = "validating",
     world: World = SINGLE,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Detections as COCO results (bbox xywh, pixels of the original image) and each loss averaged over the images.
+    """Detections as COCO results (bbox xywh, pixels of the original image) and the mean over images of each per-image loss.
 
     Images go one by one, as mmdet tests them, so that padding to a batch moves no figure. The sampling of RoIs inside the losses
-    is seeded by image: the same weights always give the same losses, however many processes share the images.
+    is seeded by image: the same weights always give the same losses, on any number of ranks. mmdet's `val` workflow averages
+    batches instead, each with a normalizer of its own: those are other figures. Raises RunError when images differ in the
+    names of their losses.
     """
     model.eval()
-    found: dict[int, tuple[list[dict[str, Any]], dict[str, float]]] = {}
-    shared = range(world.rank, len(dataset), world.size)
-    bar = progress_bar(len(shared), progress, "image", inside=True)
-    for index in shared:
+    results: dict[int, tuple[list[dict[str, Any]], dict[str, float]]] = {}
+    shard = range(world.rank, len(dataset), world.size)
+    gpus = [device] if device.type == "cuda" else []
+    bar = progress_bar(len(shard), progress, "image", inside=True)
+    for index in shard:
         batch = to_device(as_batch([dataset.with_truth(index)]), device)
-        with cached_features(model, batch["img"]), torch.random.fork_rng(), world.without_collectives():
+        with cached_features(model, batch["img"]), torch.random.fork_rng(gpus), world.without_collectives():
             torch.manual_seed(seed * 1_000_003 + index)
             values = losses(model, batch)
             boxes_by_class = model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0]
-        found[index] = as_coco(boxes_by_class, dataset.img_ids[index], dataset.cat_ids), values
+        results[index] = as_coco(boxes_by_class, dataset.img_ids[index], dataset.cat_ids), values
         bar.update()
     bar.close()
-    detections: list[dict[str, Any]] = []
-    totals: dict[str, float] = defaultdict(float)
-    for results, values in world.gather(found).values():
-        detections += results
-        for name, value in values.items():
-            totals[name] += value
-    return detections, {name: total / len(dataset) for name, total in totals.items()}
+    by_index = {index: result for part in world.gather(results) for index, result in part.items()}
+    detections = [detection for index in sorted(by_index) for detection in by_index[index][0]]
+    return detections, mean_losses({dataset.img_ids[index]: by_index[index][1] for index in sorted(by_index)})
+
+
+def mean_losses(by_image: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """The mean over images of the per-image losses. by_image: image id → the losses of this image.
+
+    Raises RunError when the images have losses of different names: a mean over some of them would pass for one over all.
+    """
+    first, *_ = by_image
+    names = list(by_image[first])
+    for image_id, values in by_image.items():
+        if set(values) != set(names):
+            differ = ", ".join(sorted(set(values) ^ set(names)))
+            raise RunError(f"the detector gives the val images {first} and {image_id} different losses ({differ}), so they have "
+                           "no mean over all images. Every image must have the same losses: let the head return a 0 where "
+                           "it has none")
+    return {name: sum(values[name] for values in by_image.values()) / len(by_image) for name in names}
 
 
 def losses(model: BaseDetector, batch: dict[str, Any]) -> dict[str, float]:

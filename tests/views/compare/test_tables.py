@@ -56,6 +56,31 @@ def test_experiments_are_numbered_by_their_start(root):
     assert table["run"].tolist() == [run.name for run in runs]
 
 
+def test_the_number_of_an_experiment_does_not_depend_on_the_choice(root):
+    runs = all_kinds(root)
+    assert tables.comparison([runs[4], runs[2]])["Exp num"].tolist() == [3, 5]
+    assert tables.labels(tables.comparison(runs[2:3])) == ["3 resnet50"]
+    assert tables.comparison(tables.select(runs[3].name))["Exp num"].tolist() == [4]
+
+
+def test_a_run_folder_that_cannot_be_read_is_passed_over_and_named(root):
+    assert tables.unreadable() == ""
+    runs = all_kinds(root)
+    (runs[1].folder / "run.json").write_text('{"status"')
+    assert tables.comparison(tables.select())["run"].tolist() == [run.name for run in runs if run != runs[1]]
+    line = tables.unreadable()
+    assert line.startswith(f"Left out because unreadable: 1 run folder, {runs[1].name} (") and "\n" not in line
+    (runs[0].folder / "run.json").write_text("[]")
+    assert "2 run folders" in tables.unreadable() and runs[0].name in tables.unreadable()
+
+
+def test_when_no_folder_can_be_read_the_message_names_them(root):
+    run = write_run(root)
+    (run.folder / "run.json").write_text("{")
+    with pytest.raises(RunError, match=f"no runs in (.|\n)*Left out because unreadable: 1 run folder, {run.name}"):
+        tables.select()
+
+
 def test_figures_are_those_of_the_best_epoch_not_of_the_last(root):
     run = all_kinds(root)[0]
     row = tables.comparison([run]).iloc[0]

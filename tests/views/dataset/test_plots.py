@@ -115,7 +115,7 @@ def test_sample_pictures_show_every_box_in_its_place(dataset):
     assert set(boxes_xywh) == {(5, 5, 10, 20), (5, 5, 40, 40), (0, 0, 9, 9)}
     assert len(set(boxes_xywh.values())) == 3  # small, medium and crowd, told apart without colour
     for ax in panels:
-        name = ax.get_title().splitlines()[0] or ax.get_title(loc="left").splitlines()[0]
+        name = (ax.get_title() or ax.get_title(loc="left")).splitlines()[0]
         shown = mmcv.imread(str(dataset.images_dir / name), channel_order="rgb")
         assert np.array_equal(ax.images[0].get_array(), shown)
     titles = sorted((ax.get_title() or ax.get_title(loc="left")).splitlines()[1] for ax in panels)

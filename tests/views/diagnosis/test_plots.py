@@ -1,4 +1,4 @@
-"""The pictures and tables of a diagnosis: planted tables give the planted bars, read back from the Axes."""
+"""The pictures and tables of a diagnosis: planted scenes give the planted bars, read back from the Axes."""
 
 from pathlib import Path
 
@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from diagnosed import DROPS, detection, kept, lost
+from diagnosed import at, diagnosed, jittered, lost_at, shifted
+from planted import Answer, Scene
+from workbook.diagnosis.store import SavedDiagnosis
 from workbook.errors import RunError
-from workbook.views.diagnosis import pictures as diagnosis_pictures
-from workbook.views.diagnosis import plots as diagnosis_plots
-from workbook.views.diagnosis import tables as diagnosis_tables
+from workbook.views.diagnosis import pictures, summary, tables
+from workbook.views.diagnosis.plots.calibration import calibration
+from workbook.views.diagnosis.plots.candidate_recall import candidate_recall
+from workbook.views.diagnosis.plots.false_positives import false_positives
+from workbook.views.diagnosis.plots.stages_by_class import stages_by_class
+from workbook.views.diagnosis.plots.stages_by_size import stages_by_size
+from workbook.views.diagnosis.plots.waterfall import waterfall
 from workbook.views.style import use_theme
 
 matplotlib.use("Agg")
+STAGES = ["proposals"] * 5 + ["box"] * 4 + ["detected"] * 3
 
 
 @pytest.fixture(autouse=True)
@@ -23,83 +30,113 @@ def close_figures():
     matplotlib.pyplot.close("all")
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedDiagnosis:
+    """Twelve images of a small cat: five never proposed, four in poor boxes, three found."""
+    scenes = [lost_at(stage, box) for stage, box in zip(STAGES, jittered(12), strict=True)]
+    return diagnosed(tmp_path_factory.mktemp("planted"), scenes)
+
+
 def words(ax) -> list[str]:
     return [text.get_text() for text in ax.texts]
 
 
-def test_the_waterfall_draws_each_drop_where_the_last_ended(tmp_path: Path) -> None:
+def title(ax) -> str:
+    return ax.get_title(loc="left") + ax.get_title()
+
+
+def test_the_waterfall_draws_each_cost_where_the_last_ended_with_what_it_brings_alone_and_last(saved: SavedDiagnosis) -> None:
     use_theme()
-    small, medium, large, every = diagnosis_plots.waterfall(kept(tmp_path, lost("box", 4), undetermined=("class",)))
-    bars = small.patches
-    assert np.allclose([bar.get_width() for bar in bars], [0.25, *DROPS])
-    assert np.allclose([bar.get_x() for bar in bars[1:]], 0.25 + np.cumsum([0, *DROPS[:-1]]))
-    assert [tick.get_text() for tick in small.get_yticklabels()] == ["AP now", "proposals", "class", "box", "suppression", "ranking"]
-    assert len({bar.get_hatch() for bar in bars[1:]}) == len({to_hex(bar.get_facecolor()) for bar in bars[1:]}) == 5
-    assert {"0.250 (0.20 to 0.30)", "+0.300 (0.25 to 0.35)", "+0.200 (0.15 to 0.25) ?", "+0.000 (0.00 to 0.00)"} <= set(words(small))
-    assert words(medium) == words(large) == ["no objects"] and not medium.patches
-    assert "n = 4 in 12 images" in small.get_title(loc="left") and len(every.patches) == 6
+    panels = waterfall(saved)
+    small = panels[1]  # AP; the first is AP50
+    of_size = saved.waterfall.metrics["AP"]["small"]
+    costs = [cost for cost in of_size.stages if cost.stage != "not counted"]
+    values = [cost.shapley for cost in costs]
+    assert np.allclose([bar.get_width() for bar in small.patches], [of_size.ap, *values])
+    starts = of_size.ap + np.cumsum([0, *values[:-1]])
+    assert np.allclose([bar.get_x() for bar in small.patches[1:]], starts)
+    assert [tick.get_text() for tick in small.get_yticklabels()] == ["AP now", *(cost.stage for cost in costs)]
+    colors = {to_hex(bar.get_facecolor()) for bar in small.patches[1:]}
+    assert len({bar.get_hatch() for bar in small.patches[1:]}) == len(colors) == 5
+    marks = {marker: [line.get_xdata()[0] for line in small.lines if line.get_marker() == marker] for marker in (">", "s")}
+    assert np.allclose(marks[">"], starts + [cost.alone for cost in costs])
+    assert np.allclose(marks["s"], starts + [cost.last for cost in costs])
+    box = of_size.cost("box")
+    assert f"{box.shapley:+.3f} ({box.low:.2f} to {box.high:.2f})" in words(small)
+    suppression = of_size.cost("suppression")
+    assert f"{suppression.shapley:+.3f} (0.00 to {suppression.high:.2f}) ?" in words(small), "not seen: open, with its bound"
+    assert "n = 12 in 12 images" in title(small)
+    assert words(panels[2]) == ["no objects"] and not panels[2].patches
 
 
-def test_stages_are_counted_by_size_and_by_class(tmp_path: Path) -> None:
-    rows = [*lost("proposals", 5), *lost("box", 2, **{"class": "dog"}), *lost("detected", 3), *lost("box", 4, "medium")]
-    ax = diagnosis_plots.stages_by_size(kept(tmp_path, rows))
+def test_under_ten_images_no_interval_is_drawn(tmp_path: Path) -> None:
+    few = diagnosed(tmp_path, [lost_at("box", box) for box in jittered(3)], resamples=20)
+    panel = waterfall(few)[1]
+    assert "too few for intervals" in title(panel)
+    assert not [line for line in panel.lines if line.get_marker() == "|"[0] and line.get_linewidth() == 1.6 and len(line.get_xdata()) == 2
+                and line.get_ydata()[0] == line.get_ydata()[1]]
+    assert not [text for text in words(panel) if " to " in text]
+
+
+def test_stages_are_counted_by_size_and_by_class(saved: SavedDiagnosis) -> None:
+    ax = stages_by_size(saved)[0]
     widths = {group.get_label(): [bar.get_width() for bar in group] for group in ax.containers}
-    assert widths["proposals (5)"] == [5, 0, 0] and widths["box (6)"] == [2, 4, 0] and widths["detected (3)"] == [3, 0, 0]
-    assert [bar.get_x() for bar in ax.containers[2]] == [5, 0, 0] and "no objects" in words(ax)
-    ax = diagnosis_plots.stages_by_class(kept(tmp_path, rows))
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["cat (n = 8)", "dog (n = 2)"]
+    assert widths["proposals (5)"] == [5, 0, 0] and widths["box (4)"] == [4, 0, 0] and widths["detected (3)"] == [3, 0, 0]
+    box = next(group for group in ax.containers if group.get_label() == "box (4)")
+    assert [bar.get_x() for bar in box] == [5, 0, 0] and words(ax).count("no objects") == 2
+    ax = stages_by_class(saved)[0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["cat (n = 12)"]
 
 
-def test_recall_counts_the_first_candidate_that_fits(tmp_path: Path) -> None:
-    rows = [*lost("box", 1, first_rank=40.0), *lost("box", 1, first_rank=250.0), *lost("box", 1, first_rank=900.0), *lost("proposals", 1)]
-    ax = diagnosis_plots.candidate_recall(kept(tmp_path, rows))
-    heights = [bar.get_height() for bar in ax.patches]
-    assert heights == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75] and words(ax).count("no objects") == 2
-    diagnosis = kept(tmp_path, rows)
-    diagnosis.config.model.test_cfg = {"rpn": {"max_per_img": 300}}
-    title = diagnosis_plots.candidate_recall(diagnosis).get_title(loc="left")
-    assert title.endswith("the detector keeps at most 300")
+def test_recall_counts_the_first_candidate_that_fits(saved: SavedDiagnosis) -> None:
+    ax = candidate_recall(saved)[0]
+    assert np.allclose([bar.get_height() for bar in ax.patches], 7 / 12) and words(ax).count("no objects") == 2
+    assert "proposals of an image" in title(ax) and title(ax).endswith("the detector takes at most 300")
 
 
-def test_calibration_and_false_positives_show_share_and_n(tmp_path: Path) -> None:
-    found = [detection(0.95), detection(0.93, "false", "background"), detection(0.25, "false", "poor box"), detection(0.96, "excused")]
-    diagnosis = kept(tmp_path, lost("detected", 1), detections=found)
-    small, medium, _ = diagnosis_plots.calibration(diagnosis)
-    assert [bar.get_height() for bar in small.patches] == [0, 0.5] and words(small) == ["1", "2"] and words(medium) == ["no detections"]
-    panels = diagnosis_plots.false_positives(diagnosis)
-    assert [bar.get_width() for bar in panels[0].patches] == [0, 1, 2, 3, 4] and " 3, AP +0.030" in words(panels[0])
+def test_calibration_shows_share_and_n(saved: SavedDiagnosis) -> None:
+    small, medium, _ = calibration(saved)
+    assert [bar.get_height() for bar in small.patches] == [pytest.approx(3 / 7)] and words(small) == ["7"]
+    assert words(medium) == ["no detections"]
 
 
-def test_missed_objects_show_every_stage_with_truth_and_candidate(tmp_path: Path) -> None:
-    poor = lost("box", 1, box_iou=0.4, best_bbox=[33.0, 44.0, 20.0, 20.0])
-    rows = [*lost("proposals", 9, candidate_cut="RPN NMS"), *poor, *lost("detected", 2)]
-    figure = diagnosis_pictures.missed_objects(kept(tmp_path, rows), most=4)
-    titles = [ax.get_title(loc="left") + ax.get_title() for ax in figure.axes if ax.has_data()]
-    assert sum("proposals: RPN NMS" in title for title in titles) == 3 and sum("box: IoU 0.40" in title for title in titles) == 1
-    last = next(ax for ax in figure.axes if "box:" in ax.get_title(loc="left") + ax.get_title())
+def test_false_positives_show_their_number(saved: SavedDiagnosis) -> None:
+    panels = false_positives(saved)
+    assert sum(bar.get_width() for bar in panels[0].patches) == 4, "the four poor boxes, small"
+
+
+def test_missed_objects_show_every_stage_with_object_and_candidate(saved: SavedDiagnosis) -> None:
+    figure = pictures.missed_objects(saved, most=4)
+    titles = [title(ax) for ax in figure.axes if ax.has_data()]
+    assert sum("proposals: no anchor reaches it" in one for one in titles) == 2 and sum("box: IoU 0.4" in one for one in titles) == 2
+    last = next(ax for ax in figure.axes if "box:" in title(ax))
+    number = int(title(last).split()[1])
+    row = saved.trace.set_index("annotation_id").loc[number]
     dashed = [path for boxes in last.collections if boxes.get_linestyle()[0][1] for path in boxes.get_paths()]
-    assert [path.get_extents().bounds for path in dashed] == [(33.0, 44.0, 20.0, 20.0)] and "4 of 10 missed small" in figure.get_suptitle()
-    empty = diagnosis_pictures.missed_objects(kept(tmp_path, lost("detected", 1)))
-    assert words(empty.axes[0]) == ["no small objects are missed"]
+    assert np.allclose([path.get_extents().bounds for path in dashed], [row["best_bbox"]])
+    assert "4 of 9 missed small" in figure.get_suptitle()
+    empty = pictures.missed_objects(saved, size="large")
+    assert words(empty.axes[0]) == ["no large objects are missed"]
 
 
-def test_suspects_are_sure_detections_of_nothing_and_sure_other_classes(tmp_path: Path) -> None:
-    found = [detection(0.9, "false", "background"), detection(0.8, "false", "background", iou=0.05), detection(0.4, "false", "background"),
-             detection(0.95, "false", "poor box", iou=0.4), *(detection(score) for score in (0.99, 0.99, 0.5, 0.3, 0.3))]
-    rows = [*lost("class", 1, named_class="dog", named_score=0.85), *lost("class", 1, named_class="background", named_score=0.99),
-            *lost("class", 1, named_class="dog", named_score=0.3)]
-    diagnosis = kept(tmp_path, rows, detections=found)
-    table = diagnosis_tables.suspects(diagnosis)
-    assert table["score"].tolist() == [0.9, 0.85, 0.8] and table["why"].tolist() == ["no label here?", "another class?", "no label here?"]
-    assert len([ax for ax in diagnosis_pictures.suspect_labels(diagnosis, table).axes if ax.has_data()]) == 3
-    hardest = diagnosis_tables.hardest_images(diagnosis)
-    assert hardest.loc["1.png", ["objects", "missed", "class", "false positives from 0.50"]].tolist() == [3, 3, 3, 3]
+def test_the_hardest_images_come_first(tmp_path: Path) -> None:
+    boxes = [at(20, 20, 24, 24), at(80, 20, 24, 24), at(140, 20, 24, 24)]
+    hard = Scene([(box, "cat") for box in boxes], [Answer(boxes[0], {"cat": 0.9}), Answer(shifted(boxes[1], 10), {"cat": 0.8})])
+    saved = diagnosed(tmp_path, [lost_at("detected", boxes[0]), hard], resamples=2)
+    table = tables.hardest_images(saved)
+    assert list(table.index) == ["2.png", "1.png"] and list(table["missed"]) == [2, 0] and table.loc["2.png", "proposals"] == 2
 
 
 def test_two_runs_are_compared_on_the_same_images_only(tmp_path: Path) -> None:
-    good = {**detection(0.9), "bbox": [30.0, 40.0, 20.0, 20.0]}
-    blind, sharp = (kept(tmp_path / name, lost("box", 2), detections=found) for name, found in (("a", []), ("b", [good])))
-    table = diagnosis_tables.differences(blind, sharp)
-    assert table.loc["small", "difference"] > 0.4 and table.loc["small", "undetermined"]  # one image is too few
-    with pytest.raises(RunError, match="a and c cannot be set side by side: the images are the same, but 1 labels are not"):
-        diagnosis_tables.differences(blind, kept(tmp_path / "c", lost("box", 2) + lost("box", 1, "medium")))
+    boxes = jittered(12)
+    blind, sharp = (diagnosed(tmp_path / stage, [lost_at(stage, box) for box in boxes], resamples=20, name=stage)
+                    for stage in ("box", "detected"))
+    found = {one.figure: one for one in tables.differences(blind, sharp)}
+    assert set(found) == {"bbox_mAP", "bbox_mAP_s"}, "val has no medium and no large objects"
+    small = found["bbox_mAP_s"]
+    assert (small.higher, small.lower, small.comparisons) == ("detected", "box", 2) and small.value > 0.9
+    words = summary.difference(blind, sharp, [small])
+    assert "is better than" not in words and "with one seed each, another seed may turn it" in words
+    other = diagnosed(tmp_path / "c", [lost_at("box", box) for box in jittered(12, seed=1)], resamples=2, name="c")
+    with pytest.raises(RunError, match="box and c cannot be set side by side: the images are the same, but 24 labels are not"):
+        tables.differences(blind, other)

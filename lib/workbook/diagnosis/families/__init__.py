@@ -1,0 +1,1 @@
+"""The families of detectors, a file each; `diagnosis.family.families` finds them."""

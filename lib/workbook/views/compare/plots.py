@@ -30,8 +30,8 @@ def map_by_size(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     widest = float(np.nanmax(values, initial=0)) or 1.0
     step = widest * 1.45  # room for the figure at the bar's end
     rows = np.arange(len(table))
-    for place, (size, (column, count, color, hatch)) in enumerate(SIZES.items()):
-        left = place * step
+    for number, (size, (column, count, color, hatch)) in enumerate(SIZES.items()):
+        left = number * step
         shown = table[column].notna().to_numpy()
         ax.barh(rows[shown], table.loc[shown, column], left=left, height=0.7, color=color, edgecolor="white",
                 hatch=hatch, label=size)
@@ -85,10 +85,10 @@ def map_against_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Ax
 def _name_points(ax: Axes, points: np.ndarray, names: Sequence[str]) -> None:
     """Write each name beside its point, over no other name or point where it can; a thin line leads a far one home.
 
-    `points`: (n, 2) in data units. Tries growing distances in eight directions and keeps the place that covers least.
+    `points`: (n, 2) in data units. Tries growing distances in eight directions and takes the position that covers least.
     """
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in ax.transData.transform(points)] if len(points) else []
+    occupied = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in ax.transData.transform(points)] if len(points) else []
     directions = ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
     for point, name in zip(points, names, strict=True):
         tried: list[tuple[int, Annotation]] = []
@@ -97,14 +97,14 @@ def _name_points(ax: Axes, points: np.ndarray, names: Sequence[str]) -> None:
                 name, (point[0], point[1]), (across * distance, up * distance), textcoords="offset points",
                 fontsize=8.5, ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up],
                 arrowprops={"arrowstyle": "-", "color": ".6", "linewidth": 0.7} if distance > 8 else None)
-            note.get_window_extent()  # puts it in its place; what it returns holds the line too
+            note.get_window_extent()  # positions it; what it returns holds the line too
             box = Text.get_window_extent(note)
             inside = ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1
-            tried.append((box.count_overlaps(taken) + 10 * (not inside), note))
+            tried.append((box.count_overlaps(occupied) + 10 * (not inside), note))
             if tried[-1][0] == 0:
                 break
-        _, kept = min(tried, key=lambda covered_note: covered_note[0])
+        _, best = min(tried, key=lambda covered_note: covered_note[0])
         for _, note in tried:
-            if note is not kept:
+            if note is not best:
                 note.remove()
-        taken.append(Text.get_window_extent(kept))
+        occupied.append(Text.get_window_extent(best))

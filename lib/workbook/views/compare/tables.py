@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import write_text
-from workbook.runs.folder import FIRST_RUN, Run, list_runs, open_run, runs_root
+from workbook.runs.folder import FIRST_RUN, Run, broken_runs, exp_numbers, list_runs, open_run, runs_root
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
     from pandas.io.formats.style import Styler
@@ -50,25 +50,44 @@ ABSENT = object()  # what a run has not written
 def select(names: str = "", dataset: str = "") -> list[Run]:
     """The runs of these comma-separated names (empty = all) on this dataset (empty = any), oldest first.
 
-    Raises RunError for an unknown name, for a dataset without runs, and when there is no run; it lists what is there.
+    A run folder that cannot be read is passed over; `unreadable` names it. Raises RunError for an unknown name, for a dataset
+    without runs, and when there is no run; it lists what is there.
     """
     known = list_runs()
     if not known:
-        raise RunError(f"no runs in {runs_root()}: "
-                       f"make one with `{FIRST_RUN}`")
+        raise RunError(f"no runs in {runs_root()}: make one with `{FIRST_RUN}`{_on_a_new_line(unreadable())}")
     asked = {run.folder: run for run in map(open_run, filter(None, map(str.strip, names.split(","))))}
     chosen = by_start(list(asked.values()) or known)
-    kept = [run for run in chosen if dataset in ("", run.record["parameters"]["dataset"])]
-    if not kept:
+    on_dataset = [run for run in chosen if dataset in ("", run.record["parameters"]["dataset"])]
+    if not on_dataset:
         there = ", ".join(sorted({run.record["parameters"]["dataset"] for run in chosen}))
         raise RunError(f"none of these {len(chosen)} runs is on dataset '{dataset}': they are on {there}. "
                        "Leave `dataset` empty to compare all")
-    return kept
+    return on_dataset
+
+
+def unreadable(root: Path | None = None) -> str:
+    """One line that names the run folders that no table can show, with the reasons; '' when there is none.
+
+    root: the folder of the runs, `runs_root()` when not given.
+    """
+    broken = broken_runs(root)
+    if not broken:
+        return ""
+    folders = "1 run folder" if len(broken) == 1 else f"{len(broken)} run folders"
+    reasons = "; ".join(f"{name} ({' '.join(reason.split())})" for name, reason in broken.items())
+    return f"Left out because unreadable: {folders}, {reasons}"
 
 
 def by_start(runs: Sequence[Run]) -> list[Run]:
-    """The runs, oldest first: the order of the experiment numbers."""
+    """The runs, oldest first."""
     return sorted(runs, key=lambda run: (str(run.record.get("started")), run.name))
+
+
+def numbers_of(runs: Sequence[Run]) -> list[int]:
+    """The experiment number of each run: that of its folder of runs, so that it is the same in every choice of runs."""
+    of_root = {root: exp_numbers(root) for root in {run.folder.parent for run in runs}}
+    return [of_root[run.folder.parent][run.name] for run in runs]
 
 
 def comparison(runs: Sequence[Run]) -> pd.DataFrame:
@@ -76,7 +95,8 @@ def comparison(runs: Sequence[Run]) -> pd.DataFrame:
 
     Val figures are those of the best epoch (largest bbox_mAP). A run that is not done shows its best epoch so far.
     """
-    rows = [_row(number, run) for number, run in enumerate(by_start(runs), start=1)]
+    ordered = by_start(runs)
+    rows = [_row(number, run) for number, run in zip(numbers_of(ordered), ordered, strict=True)]
     table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
     return table.astype({**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(REAL, "float64")})
 
@@ -142,9 +162,13 @@ def best_val_line(run: Run) -> dict[str, Any]:
     return max(scored, key=lambda line: line["bbox_mAP"]) if scored else (lines or [{}])[-1]
 
 
+def _on_a_new_line(words: str) -> str:
+    return f"\n{words}" if words else ""
+
+
 def _row(number: int, run: Run) -> dict[str, Any]:
     record, line = run.record, best_val_line(run)
-    row = {column: value_at(record, place) for column, place in {**SETTINGS, **ADDED}.items()}
+    row = {column: value_at(record, path) for column, path in {**SETTINGS, **ADDED}.items()}
     row = {column: None if value is ABSENT else value for column, value in row.items()}
     if row["Image size"]:
         row["Image size"] = "x".join(map(str, row["Image size"]))
@@ -155,13 +179,13 @@ def _row(number: int, run: Run) -> dict[str, Any]:
     return {"Exp num": number, **row, **{f"val/{key}": line.get(key) for key in FIGURES}, "run": run.name}
 
 
-def value_at(record: Mapping[str, Any], place: str) -> Any:
-    """The value at a dotted place of run.json, `ABSENT` where it is not written."""
-    if place == "optimizer.other":
+def value_at(record: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path of run.json, `ABSENT` where it is not written."""
+    if path == "optimizer.other":
         rest = {key: value for key, value in record.get("optimizer", {}).items() if key not in ("type", "lr")}
         return rest if "optimizer" in record else ABSENT
     value: Any = record
-    for key in place.split("."):
+    for key in path.split("."):
         if not isinstance(value, Mapping) or key not in value:
             return ABSENT
         value = value[key]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbook.data.images import image_path
-from workbook.diagnosis.store import Kept
+from workbook.diagnosis.store import SavedDiagnosis
 from workbook.views.run.pictures import GT_STYLE, PRED_STYLE, draw_boxes, photo
 from workbook.views.style import MISSING
 
@@ -19,40 +19,41 @@ COLUMNS = 6
 CONTEXT, LEAST_SIDE = 3.0, 64.0  # a crop's side: times the object's longer side, and at least so many pixels
 
 
-def missed_objects(kept: Kept, *, size: str = "small", most: int = 24) -> Figure:
+def missed_objects(diagnosis: SavedDiagnosis, *, size: str = "small", most: int = 24) -> Figure:
     """Missed objects with their surroundings: truth solid white, what came nearest to finding it dashed orange.
 
     A turn goes to each stage that loses objects, the one whose candidate came least near first, so that every stage is seen.
     """
-    objects = kept.trace[~kept.trace["detected"]]
-    objects = objects if size == "all" else objects[objects["size"] == size]
+    objects = diagnosis.objects(size)
+    objects = objects[~objects["detected"]]
     what = "objects" if size == "all" else f"{size} objects"
     if objects.empty:
         return _nothing(f"no {what} are missed")
-    chosen = _in_turns(objects, kept.stage_names, most)
+    chosen = _in_turns(objects, diagnosis.stage_names, most)
     figure, panels = _sheet(len(chosen))
     for ax, (_, row) in zip(panels, chosen.iterrows(), strict=False):
-        others = kept.trace[(kept.trace["image_id"] == row["image_id"]) & (kept.trace["annotation_id"] != row["annotation_id"])]
-        crop(ax, kept, row["file_name"], row["bbox"])
+        in_image = diagnosis.trace[diagnosis.trace["image_id"] == row["image_id"]]
+        others = in_image[in_image["annotation_id"] != row["annotation_id"]]
+        crop(ax, diagnosis, row["file_name"], row["bbox"])
         draw_boxes(ax, others["bbox"], {**GT_STYLE, "linewidth": 0.7, "alpha": 0.8})
         draw_boxes(ax, [row["bbox"]], GT_STYLE)
         if row["best_bbox"] is not None:
             draw_boxes(ax, [row["best_bbox"]], PRED_STYLE)
-        ax.set_title(f"{row['class']} {row['annotation_id']}\n{_why(row)}", fontsize=8)
+        ax.set_title(f"{row['class']} {row['annotation_id']}\n{_why(row, diagnosis)}", fontsize=8)
     figure.suptitle(f"{len(chosen)} of {len(objects)} missed {what}: truth solid white (its neighbours thin), what came nearest "
                     "dashed orange", x=0.01, ha="left", fontsize=10.5)
     return figure
 
 
-def suspect_labels(kept: Kept, suspects: pd.DataFrame, *, most: int = 12) -> Figure:
-    """The suspects of `diagnosis_tables.suspects` on their photos: where a label may be missing or wrong."""
+def suspect_labels(diagnosis: SavedDiagnosis, suspects: pd.DataFrame, *, most: int = 12) -> Figure:
+    """The suspects of `views.diagnosis.tables.suspects` on their photos: where a label may be missing or wrong."""
     if suspects.empty:
         return _nothing("no suspect labels")
     chosen = suspects.head(most)
     figure, panels = _sheet(len(chosen))
     for ax, (_, row) in zip(panels, chosen.iterrows(), strict=False):
-        crop(ax, kept, row["file_name"], row["bbox"])
-        draw_boxes(ax, kept.trace.loc[kept.trace["file_name"] == row["file_name"], "bbox"], {**GT_STYLE, "linewidth": 1.0})
+        crop(ax, diagnosis, row["file_name"], row["bbox"])
+        draw_boxes(ax, diagnosis.trace.loc[diagnosis.trace["file_name"] == row["file_name"], "bbox"], {**GT_STYLE, "linewidth": 1.0})
         draw_boxes(ax, [row["bbox"]], PRED_STYLE | {"linewidth": 1.8})
         label = f"labelled {row['label']}" if row["label"] else "nothing labelled"
         ax.set_title(f"{row['says']} {row['score']:.2f}\n{label}", fontsize=8)
@@ -61,9 +62,9 @@ def suspect_labels(kept: Kept, suspects: pd.DataFrame, *, most: int = 12) -> Fig
     return figure
 
 
-def crop(ax: Axes, kept: Kept, file_name: str, box_xywh: Sequence[float]) -> None:
+def crop(ax: Axes, diagnosis: SavedDiagnosis, file_name: str, box_xywh: Sequence[float]) -> None:
     """Show the photo around a box (pixels of the original image); what lies outside the photo stays grey."""
-    photo(ax, image_path(kept.images_dir, file_name))
+    photo(ax, image_path(diagnosis.images_dir, file_name))
     x, y, width, height = box_xywh
     half = max(CONTEXT * max(width, height), LEAST_SIDE) / 2
     ax.set(xlim=(x + width / 2 - half, x + width / 2 + half), ylim=(y + height / 2 + half, y + height / 2 - half))
@@ -78,15 +79,10 @@ def _in_turns(objects: pd.DataFrame, stages: Sequence[str], most: int) -> pd.Dat
     return chosen.iloc[np.argsort(chosen["stage"].map({stage: n for n, stage in enumerate(stages)}), kind="stable")]
 
 
-def _why(row: pd.Series) -> str:
+def _why(row: pd.Series, diagnosis: SavedDiagnosis) -> str:
     """The stage, and the one figure that shows why."""
-    if row["stage"] == "class":
-        return f"class: {row['named_class'] or 'none'} {row['named_score']:.2f}"
-    if row["stage"] == "box":
-        return f"box: IoU {row['box_iou']:.2f}"
-    if row["stage"] == "suppression":
-        return f"suppression: {row['lost_to'] or ''}"
-    return f"{row['stage']}: {row['candidate_cut'] or format(row['candidate_iou'], '.2f')}"
+    captions = {part.name: part.caption for part in diagnosis.family.parts}
+    return f"{row['stage']}: {captions[row['stage']](row)}"
 
 
 def _sheet(count: int) -> tuple[Figure, list[Axes]]:

@@ -1,223 +1,263 @@
-"""Why objects are missed, in plain words computed from the figures: the paragraph that opens the page of a run."""
+"""Why objects are missed, in plain words computed from the figures: the answer that opens the page of a run.
+
+Every number is of the saved diagnosis. A costliest stage is named only when the interval of its lead excludes 0; from under
+ten images no interval is printed; nothing is called free of cost but where the upper bound of its cost is small.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
-from workbook.diagnosis.stages import LEAST_PRECISION
-from workbook.diagnosis.store import Kept
-from workbook.diagnosis.trace import LIMIT, NEIGHBOUR
-from workbook.evaluation.bootstrap import FEW_HOLD, FEW_IMAGES
+from workbook.diagnosis.stage import DETECTED, Stage
+from workbook.diagnosis.stages.ranking import RANKING
+from workbook.diagnosis.store import SavedDiagnosis
+from workbook.diagnosis.waterfall import NOT_COUNTED, Cost, SizeWaterfall
+from workbook.evaluation.bootstrap import FEWEST_IMAGES
+from workbook.evaluation.comparison import Difference
 from workbook.views.compare.tables import as_text
 
-RANKING = "ranking"
-# stage → how many it loses; words in braces follow the number
-LOST = {
-    "proposals": "{n} {were} never proposed",
-    "candidates": "{n} {have} no point that answers for {them}",
-    "queries": "{n} {have} no query that looks at {them}",
-    "class": "{n} {are} not given {their} own class",
-    "box": "{n} {get} no box that fits (IoU {iou:g})",
-    "suppression": "{n} {are} lost after a good box was found",
-}
-NUMBER = {  # word → one, several
-    "were": ("was", "were"), "have": ("has", "have"), "are": ("is", "are"), "get": ("gets", "get"),
-    "them": ("it", "them"), "their": ("its", "their"), "objects": ("object", "objects"), "they": ("it", "they"),
-}
-CUTS = {  # trace's candidate_cut → why nothing stands on the object
-    "no anchor reaches it": "because no anchor's predicted box comes near",
-    "pre-NMS top-k": "because what stood there scored too low for the pre-NMS top-k",
-    "RPN NMS": "because the RPN's NMS removed what stood there",
-    "RPN max_per_img": "because what stood there scored too low for the limit of proposals",
-    "score threshold": "because what stood there scored below the threshold",
-    "no point's box is near it": "because no point's box comes near",
-    "no query's box is near it": "because no query's box comes near",
-}
-TAKEN = {  # trace's lost_to → by what the good box was lost
-    "NMS": "NMS", "score threshold": "the score threshold", "max_per_img": "the limit of detections",
-    LIMIT: "COCO's limit of 100 of a class", NEIGHBOUR: "a neighbour, whose detection it is counted as",
-}
+# A cost whose bounds are both nearer to 0 is next to nothing: about what one seed moves an AP.
+SMALL_COST = 0.02
+# So many stages that may be the costliest are still a hint; more are none.
+MOST_RIVALS = 3
+ASKS = {"AP50": "to be found at all (AP50)", "AP": "to be found and to fit (AP, IoU .50 to .95)"}
 
 
-def paragraph(kept: Kept, size: str = "small") -> str:
+def summarize(diagnosis: SavedDiagnosis, size: str = "small") -> str:
     """Markdown: how many objects of this size are missed and where, what each stage costs, and what would help.
 
-    size: small, medium, large or all. Every number is of the trace or of the waterfall with its intervals.
+    size: small, medium, large or all.
     """
-    objects = kept.trace if size == "all" else kept.trace[kept.trace["size"] == size]
-    what = "object" if size == "all" else f"{size} object"
+    objects = diagnosis.objects(size)
+    noun = "object" if size == "all" else f"{size} object"
     if objects.empty:
-        there = kept.trace["size"].value_counts()
+        there = diagnosis.trace["size"].value_counts()
         others = ", ".join(f"{count} {name}" for name, count in there.items()) or "none at all"
-        return f"**Val has no {what}s**, so nothing can be said of them. It has: {others}."
-    parts = [missed(objects, what, kept), taught(kept, size), costs(kept, size), help_for(kept, size)]
+        return f"**Val has no {noun}s**, so nothing can be said of them. It has: {others}."
+    parts = [
+        another_detector(diagnosis), missed(diagnosis, objects, noun), not_assignable(diagnosis, size),
+        precision_now(diagnosis, objects, size), cost_table(diagnosis, size), next_to_nothing(diagnosis, size),
+        what_helps(diagnosis, objects, size), where_made(diagnosis),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
-def missed(objects: pd.DataFrame, what: str, kept: Kept) -> str:
-    """Of so many objects so many are missed, by which stage, and why there."""
-    total, stages = len(objects), objects["stage"].value_counts()
+def another_detector(diagnosis: SavedDiagnosis) -> str:
+    """That this is not the detector which the run's own validation measured, and why; "" when it is."""
+    if not diagnosis.disagreement:
+        return ""
+    return ("**The detector diagnosed here is not quite the one that the run measured**: "
+            f"{'; '.join(map(as_text, diagnosis.disagreement))}. Diagnose it where the run was trained to speak of that one.")
+
+
+def missed(diagnosis: SavedDiagnosis, objects: pd.DataFrame, noun: str) -> str:
+    """Of so many objects so many are missed, by which stage, and why there; then those that are found too late."""
+    total = len(objects)
     lost = int((~objects["detected"]).sum())
-    late = int(stages.get(RANKING, 0))
-    start = f"**Of {_count(total, what)} {lost} {_word('are', lost)} missed.**" if lost else f"**{_every(total, what)} found.**"
-    told = [_lost(stage, objects[objects["stage"] == stage], kept) for stage in kept.stage_names if stage in LOST]
-    told = [words for words in told if words]
-    sentences = [start]
-    if told:
-        sentences.append("; ".join(told) + ".")
-    if late:
-        found = f"Of those found, {late}" if lost else f"{late} of them"
-        sentences.append(f"{found} {_word('are', late)} found too late: at every score cut that shows {_word('them', late)}, "
-                         f"less than {LEAST_PRECISION:.0%} of what is shown is true.")
-    return " ".join(sentences)
+    start = f"**{_all(total, noun)} found.**"
+    if lost:
+        start = f"**Of {counted(total, noun)} {lost} {'is' if lost == 1 else 'are'} missed.**"
+    losses = [_loss(part, objects, diagnosis) for part in diagnosis.family.parts if part is not RANKING]
+    reasons = "; ".join(loss for loss in losses if loss)
+    late = _loss(RANKING, objects, diagnosis)
+    sentences = [start, f"{reasons}." if reasons else "", f"Of those found, {late}." if late else ""]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-def taught(kept: Kept, size: str) -> str:
-    """The ceiling: how many objects of the training the detector is never taught; "" when it is taught with all."""
-    of_train = kept.figures["ceiling"].get("train", {}).get(size, {"never_taught": 0, "objects": 0})
-    never, objects = of_train["never_taught"], of_train["objects"]
-    if not never:
-        return ""
-    what = "" if size == "all" else f"{size} "
-    why = kept.reach[(kept.reach["subset"] == "train") & kept.reach["never_taught"]]
-    why = why if size == "all" else why[why["size"] == size]
-    need = f": {_of_them(_unreached(why, kept), never)} because no anchor reaches IoU {kept.anchor_iou:g}" if (
-        _unreached(why, kept)) else ""
-    return (f"Before the model: of the {_count(objects, what + 'object')} in train {never} ({never / objects:.0%}) "
-            f"{_word('are', never)} never taught{need}.")
-
-
-def costs(kept: Kept, size: str) -> str:
-    """The AP now, and what each stage costs on the way to 1, largest first; what cannot be told is said to be so."""
-    intervals, steps = kept.figures["intervals"][size], kept.figures["sizes"][size]["steps"]
-    told: list[str] = []
-    open_: list[str] = []
-    free: list[str] = []
-    for step in sorted(steps, key=lambda step: -step["drop"]):
-        interval = intervals["steps"].get(step["stage"])
-        if interval and interval["low"] == interval["high"] == 0:
-            free.append(step["stage"])
-            continue
-        words = f"{step['stage']} {step['drop']:.3f}"
-        if interval:
-            words += f" ({interval['low']:.3f} to {interval['high']:.3f})"
-        (open_ if interval and interval["undetermined"] else told).append(words)
-    now = intervals["ap"]
-    what = "all objects" if size == "all" else f"{size} objects"
-    start = f"The AP of {what} is {now['value']:.3f} (95%: {now['low']:.3f} to {now['high']:.3f}; n = {_on(now)})"
-    start += ", undetermined: the interval is too wide to be used, or rests on too few images." if now["undetermined"] else "."
-    found = f" Of the way to 1 the stages cost: {', '.join(told)}." if told else ""
-    vague = f" Undetermined, with these {now['objects']} {_word('objects', now['objects'])}: {', '.join(open_)}." if open_ else ""
-    nothing = f" Nothing: {', '.join(free)}." if free else ""
-    narrow = (f" Intervals of an AP from fewer than {FEW_IMAGES} images are somewhat too narrow: on made data, whose truth is known, "
-              f"they held it in {FEW_HOLD:.0%} of the cases, not 95%.") if 0 < now["images"] < FEW_IMAGES else ""
-    return start + found + vague + nothing + narrow
-
-
-def help_for(kept: Kept, size: str) -> str:
-    """The costliest stage, how sure that is, and its remedies as a list."""
-    steps = [step for step in kept.figures["sizes"][size]["steps"] if step["stage"] in kept.stage_names]
-    worst = max(steps, key=lambda step: step["drop"])
-    if worst["drop"] <= 0:
-        return "No stage costs anything: there is nothing to mend."
-    interval = kept.figures["intervals"][size]["steps"][worst["stage"]]
-    stage = next(stage for stage in kept.figures["stages"] if stage["name"] == worst["stage"])
-    first = kept.trace if size == "all" else kept.trace[kept.trace["size"] == size]
-    most_lost = first.loc[~first["detected"], "stage"].mode()
-    other = ""
-    if len(most_lost) and worst["stage"] not in list(most_lost):
-        other = (f" Most of the missed are lost at {most_lost[0]}: that counts objects at IoU {kept.iou:g}, while AP also asks for "
-                 "boxes that fit to IoU .95, and counts false detections.")
-    sure = f"it costs most in {interval['largest_in']:.0%} of the resamples"
-    if interval["undetermined"]:
-        sure += f", but {_on(interval)} {_word('are', interval['objects'])} too few to be sure"
-    remedies = "\n".join(f"- {remedy}" for remedy in stage["remedies"])
-    return (f"**The costliest stage is {worst['stage']}** ({sure}): {stage['question']}{other} "
-            f"What helps at {worst['stage']}:\n\n{remedies}")
-
-
-def difference(kept: Kept, other: Kept, differences: pd.DataFrame) -> str:
-    """What two runs on the same images differ in, size by size; `differences` is that of diagnosis_tables."""
-    mine, its = as_text(kept.run.name), as_text(other.run.name)
-    lines = [f"**{its} less {mine}**, on the same {len(kept.truth['images'])} val images:"]
-    for size, row in differences.iterrows():
-        if pd.isna(row["difference"]):
-            lines.append(f"- {size}: no objects")
-            continue
-        verdict = ("undetermined" if row["undetermined"] else
-                   f"{its if row['difference'] > 0 else mine} is better")
-        lines.append(f"- {size}: {row['difference']:+.3f} (95%: {row['low']:+.3f} to {row['high']:+.3f}, "
-                     f"n = {row['objects']} in {_count(int(row['images']), 'image')}): {verdict}")
-    return "\n".join([lines[0], "", *lines[1:]])
-
-
-def _lost(stage: str, objects: pd.DataFrame, kept: Kept) -> str:
+def _loss(part: Stage, objects: pd.DataFrame, diagnosis: SavedDiagnosis) -> str:
     """What one stage loses, and why; "" when nothing."""
-    lost = len(objects)
-    if not lost:
+    lost = objects[objects["stage"] == part.name]
+    if lost.empty:
         return ""
-    words = LOST[stage].format(n=lost, iou=kept.iou, **{word: _word(word, lost) for word in NUMBER})
-    if stage == "box":
-        best = objects["box_iou"].median()
-        return f"{words}, the best {'has' if lost == 1 else 'have a median of'} {best:.2f}"
-    reasons = {"class": _named, "suppression": _taken}.get(stage, lambda lost: _cut(lost, kept))(objects)
-    told = [f"{count} {reason}" for reason, count in reasons.items() if count]
-    first = next((reason for reason, count in reasons.items() if count), "")
-    if len(told) == 1:
-        return f"{words}, {first if lost == 1 else f'all {first}'}"
-    return ", ".join([words, told[0].replace(" ", " of them ", 1), *told[1:]]) if told else words
+    words = part.says(len(lost), diagnosis.iou)
+    reasons = {} if part.reasons is None else {why: count for why, count in part.reasons(lost, diagnosis).items() if count}
+    if len(reasons) == 1:
+        return f"{words}, {next(iter(reasons))}"
+    listed = ", ".join(f"{count} {why}" for why, count in reasons.items())
+    return f"{words} ({listed})" if listed else words
 
 
-def _named(objects: pd.DataFrame) -> dict[str, int]:
-    """What the objects that do not get their own class are taken for."""
-    named = objects["named_class"]
-    background, own = named == "background", named == objects["class"]
-    return {"taken for background": int(background.sum()),
-            "taken for another class": int((named.notna() & ~own & ~background).sum()),
-            "with too low a score for their class": int(own.sum())}
+def not_assignable(diagnosis: SavedDiagnosis, size: str) -> str:
+    """How many objects of the training have no positive; "" when every one has."""
+    if diagnosis.why_not_assignable:
+        return f"What the training can assign is not known here: {as_text(diagnosis.why_not_assignable)}."
+    of_train = diagnosis.unreachable.get("train", {}).get(size, {"no_positive": 0, "objects": 0})
+    without, objects = of_train["no_positive"], of_train["objects"]
+    if not without or diagnosis.assignable is None:
+        return ""
+    noun = "object" if size == "all" else f"{size} object"
+    rows = diagnosis.assignable[(diagnosis.assignable["subset"] == "train") & diagnosis.assignable["no_positive"]]
+    rows = rows if size == "all" else rows[rows["size"] == size]
+    unreachable = int(diagnosis.is_unreachable(rows).sum())
+    why = f": {_of_them(unreachable, without)} because no anchor reaches IoU {diagnosis.anchor_iou:g}" if unreachable else ""
+    return (f"Before the model: of the {counted(objects, noun)} in train {without} ({without / objects:.0%}) "
+            f"{'is' if without == 1 else 'are'} never assigned to a prediction, so nothing learns them{why}.")
 
 
-def _taken(objects: pd.DataFrame) -> dict[str, int]:
-    return {f"to {TAKEN.get(str(by), by)}": int(count) for by, count in objects["lost_to"].value_counts().items()}
+def precision_now(diagnosis: SavedDiagnosis, objects: pd.DataFrame, size: str) -> str:
+    """AP50 and AP with their intervals, and over which classes they are means."""
+    what = "all objects" if size == "all" else f"{size} objects"
+    figures = [f"{metric} {_interval(diagnosis.waterfall.metrics[metric][size])}" for metric in ASKS]
+    at_ap = diagnosis.waterfall.metrics["AP"][size]
+    rests = f"{counted(at_ap.objects, 'object')} in {counted(at_ap.images, 'image')}"
+    start = f"For {what} ({rests}): {figures[0]}, {figures[1]}."
+    few = (f" Fewer than {FEWEST_IMAGES} images hold them: too few for an interval, so none is given and every figure is a hint."
+           if at_ap.is_few else "")
+    return start + few + _classes(objects)
 
 
-def _cut(objects: pd.DataFrame, kept: Kept) -> dict[str, int]:
-    """Why nothing stands on the objects: first what no detector could be taught, then what cut the last candidate."""
-    unreached = _is_unreached(objects, kept)
-    cuts = objects.loc[~unreached, "candidate_cut"].value_counts()
-    return {f"because no anchor reaches IoU {kept.anchor_iou or 0:g}": int(unreached.sum())} | {
-        CUTS.get(str(cut), f"cut by {cut}"): int(count) for cut, count in cuts.items()}
+def _interval(of_size: SizeWaterfall) -> str:
+    """`0.120 (95%: 0.080 to 0.170)`; without interval where images are few."""
+    if of_size.ap is None:
+        return "not measured"
+    if of_size.is_few or of_size.low is None or of_size.high is None:
+        return f"{of_size.ap:.3f}"
+    wide = ", too wide to be used" if of_size.undetermined else ""
+    return f"{of_size.ap:.3f} ({of_size.low:.3f} to {of_size.high:.3f}, {of_size.confidence}{wide})"
 
 
-def _is_unreached(objects: pd.DataFrame, kept: Kept) -> pd.Series:
-    """The objects that are never taught because their best anchor overlaps them too little."""
-    if kept.anchor_iou is None:
-        return pd.Series(False, index=objects.index)
-    return objects["never_taught"].astype(bool) & (objects["best_anchor_iou"] < kept.anchor_iou)
+def _classes(objects: pd.DataFrame) -> str:
+    """Whose mean an AP is, where several classes are unequal."""
+    counts = objects["class"].value_counts()
+    if len(counts) < 2 or counts.iloc[0] < 2 * counts.iloc[-1]:
+        return ""
+    return (f" Each is the mean over the {len(counts)} classes that have such objects, every class counting alike: from "
+            f"{counts.iloc[-1]} ({as_text(counts.index[-1])}) to {counts.iloc[0]} ({as_text(counts.index[0])}); "
+            "the counts of objects above are not weighted so.")
 
 
-def _unreached(objects: pd.DataFrame, kept: Kept) -> int:
-    return int(_is_unreached(objects, kept).sum())
+def cost_table(diagnosis: SavedDiagnosis, size: str) -> str:
+    """Markdown: a row a stage with what it costs at AP50 and at AP, what it brings alone and as the last one."""
+    columns: dict[str, list[str]] = {"stage": []}
+    for metric in ASKS:
+        of_size = diagnosis.waterfall.metrics[metric][size]
+        costs = [cost for cost in of_size.stages if cost.stage != NOT_COUNTED or cost.shapley]
+        columns["stage"] = [cost.stage for cost in costs]
+        columns[f"costs {metric}"] = [_cost(cost, of_size) for cost in costs]
+        columns[f"alone, last ({metric})"] = [f"{_gain(cost.alone)}, {_gain(cost.last)}" for cost in costs]
+    table = str(pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True))
+    return ("What each stage costs: the mean over all orders of what making it perfect brings (Shapley value); beside it what "
+            f"it brings alone, and as the last one. The costs add up to the way from the figure to 1.\n\n{table}")
 
 
-def _word(word: str, count: int) -> str:
-    return NUMBER[word][count != 1]
+def _gain(brings: float | None) -> str:
+    return "-" if brings is None else f"{round(brings, 3) + 0.0:+.3f}"
 
 
-def _count(count: int, noun: str) -> str:
+def _cost(cost: Cost, of_size: SizeWaterfall) -> str:
+    if cost.shapley is None:
+        return ""
+    if of_size.is_few or cost.low is None or cost.high is None:
+        return f"{cost.shapley:.3f}"
+    is_open = " ?" if cost.low <= 0 <= cost.high else ""
+    return f"{cost.shapley:.3f} ({cost.low:.3f} to {cost.high:.3f}){is_open}"
+
+
+def next_to_nothing(diagnosis: SavedDiagnosis, size: str) -> str:
+    """The stages whose cost is small for sure: both bounds of its interval are near 0."""
+    of_size = diagnosis.waterfall.metrics["AP"][size]
+    if of_size.is_few:
+        return ""
+    small = [
+        f"{cost.stage} (at most {cost.high:.3f})" for cost in of_size.stages
+        if cost.stage != NOT_COUNTED and cost.low is not None and cost.high is not None
+        and cost.low >= -SMALL_COST and cost.high <= SMALL_COST
+    ]
+    return f"Next to nothing of AP: {', '.join(small)}." if small else ""
+
+
+def what_helps(diagnosis: SavedDiagnosis, objects: pd.DataFrame, size: str) -> str:
+    """The stage that costs most at AP50 and at AP, or those that may, and what helps there."""
+    found = {metric: diagnosis.waterfall.metrics[metric][size] for metric in ASKS}
+    if not any(of_size.costliest for of_size in found.values()):
+        return _all_right(found)
+    named: list[str] = []
+    sentences: list[str] = []
+    if found["AP50"].costliest == found["AP"].costliest:
+        sentences.append(_costliest("both to be found (AP50) and to fit (AP)", found["AP"]))
+        named += found["AP"].costliest
+    else:
+        for metric, of_size in found.items():
+            sentences.append(_costliest(ASKS[metric], of_size))
+            named += [stage for stage in of_size.costliest if stage not in named]
+    sentences.append(_other_count(objects, named, diagnosis))
+    clear = [stage for stage in named if any(stage in one.costliest[:MOST_RIVALS] and _is_hint(one) for one in found.values())]
+    remedies = [_remedies(part, diagnosis) for part in diagnosis.family.parts if part.name in clear]
+    return "\n\n".join([" ".join(sentence for sentence in sentences if sentence), *remedies])
+
+
+def _is_hint(of_size: SizeWaterfall) -> bool:
+    return of_size.is_few or 0 < len(of_size.costliest) <= MOST_RIVALS
+
+
+def _costliest(asks: str, of_size: SizeWaterfall) -> str:
+    """One metric's costliest stage, or those that may be, in a sentence."""
+    names = of_size.costliest
+    if not names:
+        return f"For them {asks}, nothing is missing."
+    if of_size.is_few:
+        return (f"On these {counted(of_size.images, 'image')} **{names[0]}** costs most {asks}; from so few that is a hint, "
+                "not a finding.")
+    if len(names) == 1:
+        return f"**The costliest stage {asks} is {names[0]}**: the interval of its lead over every other stage excludes 0."
+    if len(names) <= MOST_RIVALS:
+        return (f"**What costs most {asks} is {_either(names)}**: these {counted(of_size.objects, 'object')} in "
+                f"{counted(of_size.images, 'image')} do not say which.")
+    return (f"**No stage stands out {asks}**: {_either(names)} may each cost most; these "
+            f"{counted(of_size.images, 'image')} do not say which.")
+
+
+def _all_right(found: dict[str, SizeWaterfall]) -> str:
+    bound = max((cost.high or 0 for of_size in found.values() for cost in of_size.stages), default=0)
+    if any(of_size.is_few for of_size in found.values()):
+        return "On these images no stage costs anything; from so few that is a hint, not a finding."
+    return f"No stage costs anything that these images show; what they may hide is at most {bound:.3f} a stage."
+
+
+def _other_count(objects: pd.DataFrame, named: Sequence[str], diagnosis: SavedDiagnosis) -> str:
+    """Where the most objects are lost, when that is none of the costliest stages."""
+    lost = objects.loc[objects["stage"] != DETECTED, "stage"]
+    if lost.empty or set(lost.mode()) & set(named):
+        return ""
+    return (f"Most of the objects that are lost are lost at {lost.mode()[0]}: that counts each object once, at IoU "
+            f"{diagnosis.iou:g}; the AP also counts false detections, and boxes that fit better.")
+
+
+def _remedies(part: Stage, diagnosis: SavedDiagnosis) -> str:
+    remedies = "\n".join(f"- {remedy}" for remedy in part.remedies_for(diagnosis.family.key))
+    return f"What may help at {part.name} ({part.question}):\n\n{remedies}"
+
+
+def where_made(diagnosis: SavedDiagnosis) -> str:
+    """Where and in which numbers the detector computed."""
+    made = diagnosis.made_from
+    versions = ", ".join(f"{name} {made.versions[name]}" for name in ("torch", "mmdet") if name in made.versions)
+    return f"Diagnosed on {made.device} in {made.precision}, {versions}."
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `1,200 images`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _every(count: int, noun: str) -> str:
+def _all(count: int, noun: str) -> str:
     return f"The only {noun} is" if count == 1 else f"All {count:,} {noun}s are"
 
 
 def _of_them(count: int, of: int) -> str:
-    return ("the only one" if of == 1 else "all") if count == of else f"{count} of them"
+    if count == of:
+        return "the only one" if of == 1 else "all"
+    return f"{count} of them"
 
 
-def _on(interval: Mapping[str, Any]) -> str:
-    return f"{_count(interval['objects'], 'object')} in {_count(interval['images'], 'image')}"
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def difference(diagnosis: SavedDiagnosis, other: SavedDiagnosis, differences: Sequence[Difference]) -> str:
+    """What two trainings on the same images differ in, size by size; `differences` is that of views.diagnosis.tables."""
+    names = f"{as_text(diagnosis.run.name)} and {as_text(other.run.name)}"
+    start = f"**{names}**, on the same {len(diagnosis.ground_truth['images'])} val images:"
+    return "\n".join([start, "", *(f"- {as_text(one.words())}." for one in differences)])

@@ -1,0 +1,95 @@
+"""Detectors that predict from every point of their feature maps (RetinaNet, VFNet).
+
+The code path is mmdet 2.28's: dense_heads/base_dense_head.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.core.utils import filter_scores_and_topk
+from torch import nn
+
+from workbook.diagnosis.assigners import assign_anchors
+from workbook.diagnosis.family import Assigned, Family, ImageProbe
+from workbook.diagnosis.nearest import candidates_found, nearest_candidates
+from workbook.diagnosis.oracle import NEAR, Candidates, ImageObjects, Suppressed
+from workbook.diagnosis.probing import best_object, first_cut, nms, ranks, survey, to_numpy
+from workbook.evaluation.boxes import iou_table, to_xywh
+from workbook.models.hooks import recorded_calls
+
+BY_NO_POINT, BY_THRESHOLD, BY_TOP_K = "no point's box is near it", "score threshold", "pre-NMS top-k"
+
+
+class Dense(Family):
+    """A candidate is a point with a prediction in the NMS."""
+
+    key = "dense"
+    candidate_noun = "points' boxes"
+    cut_words = {
+        BY_NO_POINT: "because no point's box comes near",
+        BY_THRESHOLD: "because what was there scored below the threshold",
+        BY_TOP_K: "because what was there scored too low for the pre-NMS top-k",
+    }
+
+    def matches(self, model: nn.Module) -> bool:
+        head = getattr(model, "bbox_head", None)
+        return hasattr(head, "prior_generator") and not hasattr(head, "num_query")
+
+    def assigner_head(self, model: Any) -> Any:
+        return model.bbox_head
+
+    def assign(self, model: Any, gt_boxes_xyxy: np.ndarray, resized: Mapping[str, Any]) -> Assigned:
+        return assign_anchors(model.bbox_head, gt_boxes_xyxy, resized)
+
+    def read(
+        self, model: Any, features: Any, batch: dict[str, Any], objects: ImageObjects
+    ) -> tuple[ImageProbe, list[np.ndarray]]:
+        head, meta, device = model.bbox_head, batch["img_metas"][0], batch["img"].device
+        config = head.test_cfg
+        with recorded_calls(head, "_get_bboxes_single") as calls:
+            boxes_by_class = model.simple_test(batch["img"], [meta], rescale=True)[0]
+        # of all points; entries are the (point, class, score) that reach the NMS
+        boxes: list[Any] = []
+        highest: list[Any] = []
+        entries: list[Any] = []
+        start = 0
+        for score, delta, factor, prior in zip(*calls[0].arguments[:4], strict=True):
+            scores = score.permute(1, 2, 0).reshape(-1, head.cls_out_channels)
+            scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[:, :-1]
+            decoded = head.bbox_coder.decode(prior, delta.permute(1, 2, 0).reshape(-1, 4), max_shape=meta["img_shape"])
+            passed, label, point, _ = filter_scores_and_topk(scores, config.score_thr, config.get("nms_pre", -1))
+            if factor is not None:  # centerness: multiplied after the threshold, as mmdet does
+                passed = passed * factor.permute(1, 2, 0).reshape(-1).sigmoid()[point]
+            boxes.append(decoded)
+            highest.append(torch.stack([*scores.max(dim=1)], dim=1))  # [points, (score, class)]
+            entries.append((point + start, label, passed))
+            start += len(scores)
+        boxes_xyxy = torch.cat(boxes) / torch.cat(boxes).new_tensor(meta["scale_factor"])
+        boxes_xywh = to_xywh(to_numpy(boxes_xyxy))
+        top = to_numpy(torch.cat(highest))
+        point, label, passed = (to_numpy(torch.cat(parts)) for parts in zip(*entries, strict=True))
+
+        def suppress(candidates: Candidates) -> Suppressed:
+            eligible = np.ones(len(candidates.label), bool)
+            return nms(candidates, eligible, config.nms, config.max_per_img, device)
+
+        points, candidate = np.unique(point, return_inverse=True)
+        candidates = Candidates(
+            candidate, label, passed.astype(np.float32), boxes_xywh[point], np.ones(len(label), bool), boxes_xywh[points],
+            1 - top[points, 0], best_object(iou_table(boxes_xywh[points], objects.boxes_xywh), NEAR), suppress,
+        )
+        passes = top[:, 0] > config.score_thr
+        above = np.flatnonzero(passes)
+        every, passing, left = (survey(boxes_xywh[rows], objects) for rows in (slice(None), above, points))
+        after = {BY_NO_POINT: every, BY_THRESHOLD: passing, BY_TOP_K: left}
+        cut = first_cut(list(after), [found.near for found in after.values()])
+        added = nearest_candidates(candidates, objects, boxes_xywh, top[:, 1].astype(int), top[:, 0], passes, every)
+        rank = ranks(candidates)
+        return ImageProbe(candidates, added, *candidates_found(rank, left, every), cut, rank), boxes_by_class
+
+
+DENSE = Dense()

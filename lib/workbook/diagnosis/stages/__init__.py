@@ -1,0 +1,1 @@
+"""The stages, a file each; `diagnosis.stage.stages_of` finds them."""
