@@ -18,6 +18,8 @@ import tempfile
 import time
 from unittest.mock import patch
 
+from rich.console import Console
+
 from workbook.sweep.command import sum_up
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor

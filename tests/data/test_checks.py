@@ -146,3 +146,16 @@ def test_image_sizes(given, size):
 def test_impossible_image_sizes(given, reason):
     with pytest.raises(ValueError, match=f"{re.escape(repr(given))} is {reason}"):
         parse_image_size(given)
+
+
+def test_more_objects_than_coco_counts_in_an_image_are_noted(folder):
+    boxes = [[1 + index % 6 * 10, 1 + index // 6 % 4 * 10, 9, 9] for index in range(150)]
+    crowded = [annotation(1 + at, 1, box) for at, box in enumerate(boxes)]
+    two = [annotation(200 + at, 2, box) for at, box in enumerate(boxes[:101])]
+    full = [annotation(400 + at, 3, box, 7) for at, box in enumerate(boxes[:100])]
+    excused = [annotation(600, 3, [1, 1, 9, 9], 7, iscrowd=1)]
+    for split in ("train", "val"):
+        save(folder, split, {**load(folder, split), "annotations": [*crowded, *two, *full, *excused]})
+    (problem,) = check_dataset("pets")
+    assert (problem.level, problem.file, problem.id) == ("note", "val.json", "class dog")
+    assert "2 image(s) have more than 100 of its objects, the fullest 150" in problem.reason and "into tiles" in problem.reason

@@ -383,7 +383,7 @@ def test_the_estimate_comes_from_finished_runs_of_the_kind_on_this_machine(tmp_p
                   record={"hardware": {"gpu": None, "cpu": cpu, "cores": 2}, "seconds": seconds})
     pace = Eta(plan)
     assert pace.left()[2:5] == [0.0, 40.0, 40.0] and pace.left()[10] is None
-    assert pace.total(2) == (40.0 * 4, 40)  # 7 of b0 are left, 2 at once
+    assert pace.total(2, pace.left()) == (40.0 * 4, 40)  # 7 of b0 are left, 2 at once
     assert "About 3 min without 40 runs" in plan_words(plan, pace, 2)
     trains = plan[3].progress
     trains.started = 1.0

@@ -99,6 +99,24 @@ def _object_problems(split: str, content: Coco) -> Iterator[Problem]:
         yield Problem("error", f"{split}.json", "", f"it has no object (crowds are none), so nothing to {purpose}")
     elif split == "val" and not sizes["small"]:
         yield Problem("note", "val.json", "", "it has no small object (area up to 32²): bbox_mAP_s will have no value")
+    if split == "val":
+        yield from _crowded_images(content)
+
+
+def _crowded_images(val: Coco) -> Iterator[Problem]:
+    """Classes with more objects in an image than COCO's AP counts detections there: some can only be missed."""
+    from workbook.evaluation.coco_metrics import MAX_DETECTIONS  # which loads the evaluation
+
+    objects = Counter((a["category_id"], a["image_id"]) for a in val["annotations"] if not is_crowd(a))
+    crowded: dict[int, list[int]] = {}
+    for (category_id, _), count in objects.items():
+        if count > MAX_DETECTIONS:
+            crowded.setdefault(category_id, []).append(count)
+    names = {category["id"]: category["name"] for category in val["categories"]}
+    for category_id, counts in crowded.items():
+        yield Problem("note", "val.json", f"class {names[category_id]}", (
+            f"{len(counts)} image(s) have more than {MAX_DETECTIONS} of its objects, the fullest {max(counts)}. COCO's AP counts "
+            f"{MAX_DETECTIONS} detections of a class in an image, so the others count as missed: cut the images into tiles"))
 
 
 def _file_problems(images_dir: Path, file: str, images: list[Any], files: dict[str, ImageFile]) -> Iterator[Problem]:

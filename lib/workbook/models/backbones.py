@@ -26,6 +26,7 @@ class Backbone:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     rgb: bool = True
+    published: bool = False  # mmdet's detectors are published with it: their own configs hold it, and their optimizer is its
 
 
 def _pvtv2(size: str) -> Backbone:
@@ -52,6 +53,7 @@ BACKBONES: dict[str, Backbone] = {
             "resnet50",
             Url("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
             mmdet_config="faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py",
+            published=True,
         ),
         Backbone(
             "resnet18",

@@ -74,8 +74,8 @@ def copy_backbone(own: ConfigDict, backbone: Backbone, weights: Path | None) -> 
     """The config of the backbone, with the feature levels that the detector's `own` one gives out."""
     if backbone.timm:
         made = ConfigDict(type="TimmBackbone", name=backbone.timm)
-    elif backbone.key == "resnet50":
-        made = copy.deepcopy(own)  # what every shipped detector is published with
+    elif backbone.published:
+        made = copy.deepcopy(own)
     else:
         made = copy.deepcopy(shipped_config(str(backbone.mmdet_config)).model.backbone)
     made["out_indices"] = tuple(own.get("out_indices", (0, 1, 2, 3)))

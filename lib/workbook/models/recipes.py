@@ -49,7 +49,7 @@ def shipped_config(path: str) -> Config:
 
 def _official(setting: Setting) -> Schedule:
     """The published optimizer, its lr scaled linearly from the published batch to this one, its milestones to these epochs."""
-    if setting.detector.own_optimizer or setting.backbone.key == "resnet50":
+    if setting.detector.own_optimizer or setting.backbone.published:
         source = setting.detector.config
     elif setting.backbone.mmdet_config:
         source = setting.backbone.mmdet_config

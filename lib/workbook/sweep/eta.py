@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from heapq import heapreplace
 from typing import Any
 
 from workbook.runs.folder import list_runs
@@ -39,14 +40,16 @@ class Eta:
         paces = self.paces()
         return [_left(entry, paces) for entry in self.plan]
 
-    def total(self, slots: int) -> tuple[float, int]:
-        """Seconds until all are done with so many at once, without those that cannot be estimated yet; and how many these are."""
-        times = self.left()
-        running_first = sorted(zip(self.plan, times, strict=True), key=lambda pair: pair[0].state != "running")
-        ends = [0.0] * slots
+    def total(self, slots: int, left: Sequence[float | None]) -> tuple[float, int]:
+        """Seconds until all are done with so many at once, without those that cannot be estimated yet; and how many these are.
+
+        left: as `left()` gives it.
+        """
+        running_first = sorted(zip(self.plan, left, strict=True), key=lambda pair: pair[0].state != "running")
+        ends = [0.0] * slots  # when each slot is free again
         for _, seconds in running_first:
-            ends[ends.index(min(ends))] += seconds or 0.0
-        return max(ends), times.count(None)
+            heapreplace(ends, ends[0] + (seconds or 0.0))
+        return max(ends), list(left).count(None)
 
 
 def _left(entry: Entry, paces: Mapping[Kind, float]) -> float | None:

@@ -34,7 +34,7 @@ def plan_table(plan: Sequence[Entry], eta: Eta) -> RenderableType:
 
 def plan_words(plan: Sequence[Entry], eta: Eta, slots: int) -> str:
     """`50 runs: 3 done, 47 new. About 2 h 10 min, 2 at once.`"""
-    seconds, unknown = eta.total(slots)
+    seconds, unknown = eta.total(slots, eta.left())
     left = [entry for entry in plan if entry.state != "done"]
     if not left:
         time_needed = "Nothing is left to train"
@@ -100,10 +100,10 @@ class Screen:
             steps = f"{entry.progress.step}/{entry.steps}" if entry.steps else ""
             row = (_state(entry), _epochs(entry), steps, _figure(entry.progress.mean_ap), time_left)
             table.add_row(*_who(several, at + 1, entry), *row)
-        return Group(table, Text(self._foot(hidden=max(0, len(self.plan) - room)), style="dim"))
+        return Group(table, Text(self._foot(left, hidden=max(0, len(self.plan) - room)), style="dim"))
 
-    def _foot(self, hidden: int) -> str:
-        seconds, unknown = self.eta.total(self.slots)
+    def _foot(self, left: Sequence[float | None], hidden: int) -> str:
+        seconds, unknown = self.eta.total(self.slots, left)
         times = [duration(seconds)] if seconds or not unknown else []
         if unknown:
             times.append(f"{unknown} runs of unknown length")
