@@ -140,13 +140,15 @@ def test_what_cannot_start_is_all_named_before_anything_starts() -> None:
     assert "load_from=/nowhere.pth: no such file" in str(caught.value) and not outputs_root().exists()
 
 
-def test_an_error_of_the_code_keeps_its_traceback(capfd: pytest.CaptureFixture) -> None:
-    plan = make_plan([TINY])
-    broken = Parameters.model_construct(**{**dict(plan[0].parameters), "batch_size": None})  # as no user can ask for
-    with pytest.raises(SweepError, match="the check of the runs broke off"):
-        LocalExecutor(1).check([broken])
-    shown = capfd.readouterr().err
-    assert "Traceback (most recent call last)" in shown and "TypeError" in shown and "training/job.py" in shown
+def test_an_error_of_the_code_keeps_its_traceback() -> None:
+    """In a process of its own: the server that forks the checks writes to the stderr that it was started with."""
+    code = (f"from workbook.sweep.local import LocalExecutor\nfrom workbook.sweep.plan import make_plan\n"
+            f"from workbook.training.parameters import Parameters\nplan = make_plan([{TINY!r}])\n"
+            "broken = Parameters.model_construct(**{**dict(plan[0].parameters), 'batch_size': None})\n"  # as no user can ask for
+            "LocalExecutor(1).check([broken])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and "SweepError: the check of the runs broke off" in done.stderr
+    assert "TypeError" in done.stderr and "training/job.py" in done.stderr
 
 
 def test_what_a_run_stands_for_is_found_where_it_trains(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ INTERRUPTED = 130
 
 def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, on: str, address: str, dry_run: bool) -> int:
     """Plan, check, train, sum up. Returns the exit code: 0, 1 when a run failed or was stopped from outside, 130 when interrupted."""
+    outputs_root()  # an address is refused before anything else is asked for
     options = {name: split(name, value) for name, value in given.items()}
     if not file and not options:
         raise SweepError("which runs? Give a file (studies/demo.yaml) or values (--backbone resnet50,swin_t --seed 0,1,2)")
