@@ -10,7 +10,7 @@ import pytest
 from small_run import SMALL
 from workbook.runs.folder import Run
 from workbook.sweep.local import LocalExecutor
-from workbook.sweep.plan import Entry, Known
+from workbook.sweep.plan import Entry, Known, Progress
 from workbook.training.parameters import Parameters
 
 
@@ -27,7 +27,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch, gpus: int, slots: int, **asked:
     executor = LocalExecutor(slots)
     for seed in range(slots):
         parameters = Parameters(**{**SMALL, "device": "auto", "seed": seed, **asked})
-        executor.start(Entry(parameters, Run(Path(f"run-{seed}")), "new", known=Known(2, {}, gpus, ())))
+        executor.start(Entry(parameters, Run(Path(f"run-{seed}")), Progress("new", known=Known(2, {}, gpus, ())), {}))
     return devices
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from workbook.files import outputs_root
-from workbook.runs.folder import also_broken, list_runs
+from workbook.runs.folder import also_broken, list_runs, runs_root
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import Entry, Executor, Grid, SweepError, Value, asked_runs, check_plan, execute, make_plan, read_sweep
@@ -28,6 +28,7 @@ def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, 
         raise SweepError("which runs? Give a file (studies/demo.yaml) or values (--backbone resnet50,swin_t --seed 0,1,2)")
     grids: list[Grid] = [{**grid, **options} for grid in (read_sweep(file) if file else [{}])]
     asked = asked_runs(grids)
+    runs_root()  # refuses an address as the outputs folder before anything starts
     console = open_console()
     plan: list[Entry] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs save and leave
