@@ -1,4 +1,5 @@
-"""The dataset that training and validation iterate over: mmdet's own, with its order and its choice of images, from parsed tables."""
+"""The dataset that training and validation iterate over: mmdet's own, with its order and its choice of images, from
+parsed tables."""
 
 from __future__ import annotations
 

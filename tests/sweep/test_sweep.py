@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from rich.console import Console
 
 from run_folders import write_run
@@ -36,6 +37,7 @@ from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
 from workbook.sweep.table import Screen, duration, plan_table, plan_words, summary_table
+from workbook.training.environment import hardware
 from workbook.training.parameters import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +164,9 @@ def test_what_a_run_stands_for_is_found_where_it_trains(tmp_path: Path) -> None:
 
 def test_a_broken_run_folder_is_named_and_stops_no_sweep(capfd: pytest.CaptureFixture) -> None:
     done = write_run(outputs_root())
-    write_run(outputs_root(), record={"hardware": None, "seconds": None}, parameters={"seed": 7})  # lacks what an estimate needs
+    here = hardware(torch.device("cpu"))
+    for seed, lacks in enumerate(({"hardware": None}, {"hardware": here, "seconds": None}, {"hardware": here, "iterations": 0})):
+        write_run(outputs_root(), record=lacks, parameters={"seed": 70 + seed})  # nothing that an estimate could use
     broken = write_run(outputs_root(), parameters={"seed": 8})
     (broken.folder / "run.json").write_text("{")
     assert run_sweep(None, words(), None, "local", "", True) == 0

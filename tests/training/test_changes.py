@@ -1,4 +1,5 @@
-"""What two runs were made with is compared value by value; a record that does not know an aspect says nothing about it."""
+"""What two runs were made with is compared value by value; a record that does not know an aspect says nothing about
+it."""
 
 from __future__ import annotations
 

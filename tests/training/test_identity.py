@@ -1,4 +1,5 @@
-"""A run is another run when what it computes from is another: contents of files, precision as it became, devices; never a path."""
+"""A run is another run when what it computes from is another: contents of files, precision as it became, devices;
+never a path."""
 
 from __future__ import annotations
 

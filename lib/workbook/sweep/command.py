@@ -39,8 +39,7 @@ def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, 
         eta = Eta(plan)
         console.print(plan_table(plan, eta))
         print_warnings(plan, console)
-        if also_broken():
-            console.print(also_broken().strip(), soft_wrap=True, markup=False, style="yellow")
+        print_broken_runs(console)
         console.print(plan_words(plan, eta, executor.slots))
         if dry_run:
             return 0
@@ -88,10 +87,15 @@ def sum_up(plan: Sequence[Entry], console: Console) -> None:
     runs = list_runs()
     if runs:
         console.print(*write_comparison(comparison(runs), outputs_root()), sep="\n", soft_wrap=True)
-    if also_broken():
-        console.print(also_broken().strip(), soft_wrap=True, markup=False, style="yellow")
+    print_broken_runs(console)
     if any(entry.state in ("stopped", "running", "new", "to resume", "busy") for entry in plan):
         console.print("Interrupted: the same call goes on where each run stopped.")
+
+
+def print_broken_runs(console: Console) -> None:
+    """One line that names the run folders that cannot be read, when there are any."""
+    if words := also_broken():
+        console.print(words.strip(), soft_wrap=True, markup=False, style="yellow")
 
 
 def print_warnings(plan: Sequence[Entry], console: Console) -> None:

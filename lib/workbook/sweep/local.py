@@ -51,7 +51,8 @@ class LocalExecutor:
         return self._ask(check_all, list(asked)) if asked else []
 
     def _ask(self, task: Callable[[list[Parameters]], Any], asked: list[Parameters]) -> Any:
-        """The answer of a process that has the libraries. Raises RuntimeError with its traceback for an error of the code."""
+        """The answer of a process that has the libraries. Raises RuntimeError with its traceback for an error of the
+        code."""
         answer, process = self._fork(task, asked)
         try:
             found = answer.recv()

@@ -277,10 +277,11 @@ def _some(names: Sequence[str], shown: int = 4) -> str:
 
 
 def execute(plan: Sequence[Entry], executor: Executor) -> Generator[None]:
-    """Train what is left; gives back control about twice a second, for whoever shows it. A failed run does not stop the others.
+    """Train what is left; gives back control about twice a second, for whoever shows it. A failed run does not stop
+    the others.
 
-    A run that another process trains is left to it and asked for again at the end. When the caller is interrupted, or closes
-    this, the runs that train are asked to save and leave.
+    A run that another process trains is left to it and asked for again at the end. When the caller is interrupted, or
+    closes this, the runs that train are asked to save and leave.
     """
     waiting = [entry for entry in plan if entry.state != "done"]
     running: list[Entry] = []

@@ -59,7 +59,8 @@ class Job:
         return Run(self.run_folder) if (self.run_folder / "run.json").exists() else None
 
     def open_run(self) -> Run:
-        """The run of this job; its folder is made when it is not there yet. Raises RunError when it cannot be written."""
+        """The run of this job; its folder is made when it is not there yet. Raises RunError when it cannot be
+        written."""
         return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash, self.root, self.resolved)
 
     @property
