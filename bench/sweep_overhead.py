@@ -53,7 +53,8 @@ def redraw_seconds(runs: int = 1000, rounds: int = 20) -> float:
     """Seconds of one redraw of the live table of so many runs, a twentieth of which train: the rows, the totals, the
     terminal's text."""
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, WORKBOOK_OUTPUTS=folder):
-        plan = make_plan([{**TINY, "seed": list(range(runs // 10)), "image_size": [32 * size for size in range(1, 11)]}])
+        sizes = [32 * size for size in range(1, 11)]
+        plan = make_plan([{**TINY, "seed": list(range(runs // 10)), "image_size": sizes}])
     for at, entry in enumerate(plan):
         now = entry.progress
         now.known = Known(10, {}, 0, ())

@@ -165,7 +165,8 @@ def test_what_a_run_stands_for_is_found_where_it_trains(tmp_path: Path) -> None:
 def test_a_broken_run_folder_is_named_and_stops_no_sweep(capfd: pytest.CaptureFixture) -> None:
     done = write_run(outputs_root())
     here = hardware(torch.device("cpu"))
-    for seed, lacks in enumerate(({"hardware": None}, {"hardware": here, "seconds": None}, {"hardware": here, "iterations": 0})):
+    lacking = ({"hardware": None}, {"hardware": here, "seconds": None}, {"hardware": here, "iterations": 0})
+    for seed, lacks in enumerate(lacking):
         write_run(outputs_root(), record=lacks, parameters={"seed": 70 + seed})  # nothing that an estimate could use
     broken = write_run(outputs_root(), parameters={"seed": 8})
     (broken.folder / "run.json").write_text("{")
@@ -175,7 +176,8 @@ def test_a_broken_run_folder_is_named_and_stops_no_sweep(capfd: pytest.CaptureFi
     sum_up(make_plan([TINY]), Console(width=400))
     shown = capfd.readouterr().out
     assert shown.count("cannot be read") == 1 and str(broken.folder) in shown
-    assert done.name in {row["run"] for row in _comparison()} and broken.name not in {row["run"] for row in _comparison()}
+    listed = {row["run"] for row in _comparison()}
+    assert done.name in listed and broken.name not in listed
 
 
 # ---- real trainings --------------------------------------------------------------------------------------------------
@@ -303,7 +305,8 @@ def test_a_run_whose_ray_node_is_lost_goes_on_elsewhere(monkeypatch: pytest.Monk
         ray.shutdown()
         cluster.shutdown()
     assert [run.status for run in runs] == ["done", "done"]
-    assert all(run.record["parameters"]["precision"] == run.record["settings"]["precision"] for run in runs), "one for all nodes"
+    asked, became = ([run.record[part]["precision"] for run in runs] for part in ("parameters", "settings"))
+    assert asked == became, "one precision for all nodes"
     assert all(steps(run) == list(range(2, 17, 2)) for run in runs)
     assert "going on after step" in (hit[0].folder / "train.log").read_text()
 

@@ -129,8 +129,8 @@ class Run:
 
 
 def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> dict[str, Any]:
-    """Everything that makes this run another than others, by name; it stands in `run.json`, so two names can be told
-    apart.
+    """Everything that makes this run another than others, by name; it stands in `run.json`, so that a
+    reader finds why two names differ.
 
     resolved: what stands in the place of parameters that name a thing by a word or a path: the sha256 of weight files,
     the precision as it became (`training.identity.resolve`). `devices` is part of it: processes that share a batch add
@@ -161,7 +161,7 @@ def create_run(
     try:
         run.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not (run.folder / "run.json").exists():
-            with run.acquire():  # two that find it missing at once: the later must not overwrite what the first has recorded since
+            with run.acquire():  # of two that find it missing, the later must not overwrite the record of the first
                 if not (run.folder / "run.json").exists():
                     _write_first_record(run, parameters, identity(parameters, data_hash, resolved))
     except OSError as error:
@@ -172,8 +172,8 @@ def create_run(
 def _write_first_record(run: Run, parameters: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
     with _next_number(run.folder.parent) as number:
         write_json(run.folder / "run.json", {
-            "name": run.name, "number": number, "parameters": dict(parameters), "identity": dict(parts), "status": "running",
-            "error": None, "started": now(), "finished": None,
+            "name": run.name, "number": number, "parameters": dict(parameters), "identity": dict(parts),
+            "status": "running", "error": None, "started": now(), "finished": None,
         })
 
 
@@ -284,7 +284,11 @@ def _mark(run: Run) -> tuple[str, str, int]:
         record = {key: int(value) if value.isdigit() else value for key, value in found}
     record = record if isinstance(record, dict) else {}
     started, number = record.get("started"), record.get("number")
-    return run.name, started if isinstance(started, str) else "", number if isinstance(number, int) and number > 0 else 0
+    if not isinstance(started, str):
+        started = ""
+    if not isinstance(number, int) or number < 1:
+        number = 0
+    return run.name, started, number
 
 
 @contextmanager

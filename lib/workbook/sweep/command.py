@@ -13,7 +13,18 @@ from workbook.files import outputs_root
 from workbook.runs.folder import also_broken, list_runs, runs_root
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
-from workbook.sweep.plan import Entry, Executor, Grid, SweepError, Value, asked_runs, check_plan, execute, make_plan, read_sweep
+from workbook.sweep.plan import (
+    Entry,
+    Executor,
+    Grid,
+    SweepError,
+    Value,
+    asked_runs,
+    check_plan,
+    execute,
+    make_plan,
+    read_sweep,
+)
 from workbook.sweep.table import Screen, plan_table, plan_words, summary_table
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters
@@ -68,8 +79,8 @@ def open_executor(asked: Sequence[Parameters], slots: int | None, on: str, addre
     """Where the runs will train. Raises SweepError for a place that is not known or not there."""
     devices = max(parameters.devices for parameters in asked)
     if devices > 1 and (on == "ray" or (slots or 1) > 1):
-        raise SweepError(f"devices={devices}: several GPUs for each run do not go together with several runs at once, nor with Ray. "
-                         "Use --jobs 1, or devices=1")
+        raise SweepError(f"devices={devices}: several GPUs for each run do not go together with several runs at once, "
+                         "nor with Ray. Use --jobs 1, or devices=1")
     if on == "ray":
         from workbook.sweep.ray import RayExecutor
 

@@ -33,5 +33,6 @@ def load_from_file(parameters: Parameters) -> Path:
     """The checkpoint that `load_from` names. Raises WeightsError when it is not there."""
     path = Path(parameters.load_from)
     if not path.is_file():
-        raise WeightsError(f"load_from={parameters.load_from}: no such file. It must be a checkpoint of a whole {parameters.detector}")
+        raise WeightsError(f"load_from={parameters.load_from}: no such file. "
+                           f"It must be a checkpoint of a whole {parameters.detector}")
     return path
