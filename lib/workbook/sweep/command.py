@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from workbook.files import outputs_root
-from workbook.runs.folder import also_broken, list_runs, runs_root
+from workbook.runs.folder import also_broken, list_runs
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import (
@@ -34,12 +34,12 @@ INTERRUPTED = 130
 
 def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, on: str, address: str, dry_run: bool) -> int:
     """Plan, check, train, sum up. Returns the exit code: 0, 1 when a run failed or was stopped from outside, 130 when interrupted."""
+    outputs_root()  # an address is refused before anything else is asked for
     options = {name: split(name, value) for name, value in given.items()}
     if not file and not options:
         raise SweepError("which runs? Give a file (studies/demo.yaml) or values (--backbone resnet50,swin_t --seed 0,1,2)")
     grids: list[Grid] = [{**grid, **options} for grid in (read_sweep(file) if file else [{}])]
     asked = asked_runs(grids)
-    runs_root()  # refuses an address as the outputs folder before anything starts
     console = open_console()
     plan: list[Entry] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs save and leave

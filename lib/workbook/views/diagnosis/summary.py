@@ -258,6 +258,8 @@ def _either(names: Sequence[str]) -> str:
 
 def difference(diagnosis: SavedDiagnosis, other: SavedDiagnosis, differences: Sequence[Difference]) -> str:
     """What two trainings on the same images differ in, size by size; `differences` is that of views.diagnosis.tables."""
+    if diagnosis.run.folder == other.run.folder:
+        return "Both are the same run: name another one to compare with."
     names = f"{as_text(diagnosis.run.name)} and {as_text(other.run.name)}"
     start = f"**{names}**, on the same {len(diagnosis.ground_truth['images'])} val images:"
     return "\n".join([start, "", *(f"- {as_text(one.words())}." for one in differences)])
