@@ -2,10 +2,11 @@
 
     python -m bench.sweep_overhead [runs] [jobs]
 
-Prints the plan and the summary as `workbook sweep` does, and then the seconds before the first run starts, and for each run
-those from its start to its end that are neither training nor validation: a process, the checks, the model, checkpoints and the
-record. Beside them what `workbook run` pays, the start of a process that imports torch and mmdet, and how long the live table
-of 1,000 runs takes to be drawn, as a terminal does twice a second. Runs go to a temporary folder; five minutes on 2 cores.
+Prints the plan and the summary as `workbook sweep` does, and then the seconds before the first run starts, and for
+each run those from its start to its end that are neither training nor validation: a process, the checks, the model,
+checkpoints and the record. Beside them what `workbook run` pays, the start of a process that imports torch and mmdet,
+and how long the live table of 1,000 runs takes to be drawn, as a terminal does twice a second. Runs go to a temporary
+folder; five minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -49,9 +50,11 @@ def sweep_seconds(runs: int, slots: int) -> tuple[float, float]:
 
 
 def redraw_seconds(runs: int = 1000, rounds: int = 20) -> float:
-    """Seconds of one redraw of the live table of so many runs, a twentieth of which train: the rows, the totals, the terminal's text."""
+    """Seconds of one redraw of the live table of so many runs, a twentieth of which train: the rows, the totals, the
+    terminal's text."""
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, WORKBOOK_OUTPUTS=folder):
-        plan = make_plan([{**TINY, "seed": list(range(runs // 10)), "image_size": [32 * size for size in range(1, 11)]}])
+        sizes = [32 * size for size in range(1, 11)]
+        plan = make_plan([{**TINY, "seed": list(range(runs // 10)), "image_size": sizes}])
     for at, entry in enumerate(plan):
         now = entry.progress
         now.known = Known(10, {}, 0, ())

@@ -51,7 +51,8 @@ def _refuse(words: str) -> None:
 
 
 def _with_parameters(make: Callable[[str], inspect.Parameter]) -> Callable[[Command], Command]:
-    """Gives a command an option for each parameter of a run, in the place of `**given`, before the options of its own."""
+    """Gives a command an option for each parameter of a run, in the place of `**given`, before the options of its
+    own."""
     def decorate(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True)
         others = [option for option in own.parameters.values() if option.kind is not inspect.Parameter.VAR_KEYWORD]

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from rich.console import Console
 
 from run_folders import write_run
@@ -36,6 +37,7 @@ from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
 from workbook.sweep.table import Screen, duration, plan_table, plan_words, summary_table
+from workbook.training.environment import hardware
 from workbook.training.parameters import Parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,14 +143,10 @@ def test_what_cannot_start_is_all_named_before_anything_starts() -> None:
 
 
 def test_an_error_of_the_code_keeps_its_traceback() -> None:
-    """In a process of its own: the server that forks the checks writes to the stderr that it was started with."""
-    code = (f"from workbook.sweep.local import LocalExecutor\nfrom workbook.sweep.plan import make_plan\n"
-            f"from workbook.training.parameters import Parameters\nplan = make_plan([{TINY!r}])\n"
-            "broken = Parameters.model_construct(**{**dict(plan[0].parameters), 'batch_size': None})\n"  # as no user can ask for
-            "LocalExecutor(1).check([broken])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 1 and "SweepError: the check of the runs broke off" in done.stderr
-    assert "TypeError" in done.stderr and "training/job.py" in done.stderr
+    plan = make_plan([TINY])
+    broken = Parameters.model_construct(**{**dict(plan[0].parameters), "batch_size": None})  # as no user can ask for
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback \(most recent call last\).*training/job\.py.*TypeError"):
+        LocalExecutor(1).check([broken])
 
 
 def test_what_a_run_stands_for_is_found_where_it_trains(tmp_path: Path) -> None:
@@ -166,7 +164,10 @@ def test_what_a_run_stands_for_is_found_where_it_trains(tmp_path: Path) -> None:
 
 def test_a_broken_run_folder_is_named_and_stops_no_sweep(capfd: pytest.CaptureFixture) -> None:
     done = write_run(outputs_root())
-    write_run(outputs_root(), record={"hardware": None, "seconds": None}, parameters={"seed": 7})  # lacks what an estimate needs
+    here = hardware(torch.device("cpu"))
+    lacking = ({"hardware": None}, {"hardware": here, "seconds": None}, {"hardware": here, "iterations": 0})
+    for seed, lacks in enumerate(lacking):
+        write_run(outputs_root(), record=lacks, parameters={"seed": 70 + seed})  # nothing that an estimate could use
     broken = write_run(outputs_root(), parameters={"seed": 8})
     (broken.folder / "run.json").write_text("{")
     assert run_sweep(None, words(), None, "local", "", True) == 0
@@ -175,7 +176,8 @@ def test_a_broken_run_folder_is_named_and_stops_no_sweep(capfd: pytest.CaptureFi
     sum_up(make_plan([TINY]), Console(width=400))
     shown = capfd.readouterr().out
     assert shown.count("cannot be read") == 1 and str(broken.folder) in shown
-    assert done.name in {row["run"] for row in _comparison()} and broken.name not in {row["run"] for row in _comparison()}
+    listed = {row["run"] for row in _comparison()}
+    assert done.name in listed and broken.name not in listed
 
 
 # ---- real trainings --------------------------------------------------------------------------------------------------
@@ -303,7 +305,8 @@ def test_a_run_whose_ray_node_is_lost_goes_on_elsewhere(monkeypatch: pytest.Monk
         ray.shutdown()
         cluster.shutdown()
     assert [run.status for run in runs] == ["done", "done"]
-    assert all(run.record["parameters"]["precision"] == run.record["settings"]["precision"] for run in runs), "one for all nodes"
+    asked, became = ([run.record[part]["precision"] for run in runs] for part in ("parameters", "settings"))
+    assert asked == became, "one precision for all nodes"
     assert all(steps(run) == list(range(2, 17, 2)) for run in runs)
     assert "going on after step" in (hit[0].folder / "train.log").read_text()
 

@@ -1,4 +1,5 @@
-"""What two runs were made with is compared value by value; a record that does not know an aspect says nothing about it."""
+"""What two runs were made with is compared value by value; a record that does not know an aspect says nothing about
+it."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def test_each_value_that_differs_is_a_change() -> None:
     assert changes(BEFORE, BEFORE) == []
     assert changes(BEFORE, after) == [
         Change("git_commit", "", "0123abc", "0123abc+changes"), Change("versions", "torch", "2.11.0", "2.12.0"),
-        Change("hardware", "gpu", None, "H100"), Change("files", "/w.pth", "aa", None), Change("files", "/v.pth", None, "aa"),
+        Change("hardware", "gpu", None, "H100"), Change("files", "/w.pth", "aa", None),
+        Change("files", "/v.pth", None, "aa"),
     ]
     assert changes(BEFORE, {key: value for key, value in after.items() if key != "versions"})[1].aspect == "hardware"
 

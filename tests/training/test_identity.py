@@ -1,4 +1,5 @@
-"""A run is another run when what it computes from is another: contents of files, precision as it became, devices; never a path."""
+"""A run is another run when what it computes from is another: contents of files, precision as it became, devices;
+never a path."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def test_run_json_says_what_two_names_differ_in(tmp_path: Path) -> None:
     assert {key for key in one if one[key] != two[key]} == {"pretrained", "seed"} and one["data"] == "00"
     assert two["pretrained"] == weights.sha256(tmp_path / "w.pth")
     assert runs[0].record["parameters"]["pretrained"] == str(tmp_path / "w.pth"), "what was asked stands there too"
-    assert identity(runs[0].record["parameters"], "00", {"pretrained": one["pretrained"], "load_from": "", "precision": "fp32"}) == one
+    resolved = {"pretrained": one["pretrained"], "load_from": "", "precision": "fp32"}
+    assert identity(runs[0].record["parameters"], "00", resolved) == one
 
 
 def test_a_file_is_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

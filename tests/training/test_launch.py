@@ -87,7 +87,7 @@ def test_killed_in_the_middle_and_resumed_it_ends_with_the_bits_of_the_undisturb
     monkeypatch.setenv("WORKBOOK_DATA", str(runs[2].folder.parents[2] / "data"))
     monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "outputs"))
     asked = {**SMALL, "batch_size": 4, "devices": 2, "checkpoint_minutes": 0}
-    run = prepare(check_parameters(asked)).run
+    run = prepare(check_parameters(asked)).open_run()
     assert run.name == runs[2].name
     output = tmp_path / "output.txt"
     with open(output, "w") as log, subprocess.Popen(
@@ -153,7 +153,8 @@ def test_stopped_and_killed_it_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path / "outputs"))
     make_dataset(tmp_path / "data", "scenes", train_images=9, val_images=3)
     asked = {**SMALL, "batch_size": 4, "devices": 2, "epochs": 60}
-    run, reached = prepare(check_parameters(asked)).run, 0
+    run = prepare(check_parameters(asked)).open_run()
+    reached = 0
     for sign, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         output = tmp_path / f"{code}.log"
         with open(output, "w") as log, subprocess.Popen(

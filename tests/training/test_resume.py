@@ -45,8 +45,8 @@ class Study:
         self.moments = [tuple(json.loads(line)) for line in (root / "undisturbed" / "moments.jsonl").read_text().splitlines()]
 
     def run(self, name: str) -> Run:
-        (folder,) = (self.root / name / "runs").iterdir()
-        return Run(folder)
+        (record,) = (self.root / name / "runs").glob("*/run.json")
+        return Run(record.parent)
 
     def said(self, name: str) -> str:
         return (self.root / name / "said.txt").read_text()

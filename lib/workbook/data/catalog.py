@@ -45,7 +45,8 @@ class Dataset:
 
     @property
     def train(self) -> Coco:
-        """The tables of train.json: parsed when first asked for, again when the file has changed, and never to be changed."""
+        """The tables of train.json: parsed when first asked for, again when the file has changed, and never to be
+        changed."""
         return read_coco(self.train_json)
 
     @property

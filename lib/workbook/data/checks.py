@@ -115,8 +115,9 @@ def _crowded_images(val: Coco) -> Iterator[Problem]:
     names = {category["id"]: category["name"] for category in val["categories"]}
     for category_id, counts in crowded.items():
         yield Problem("note", "val.json", f"class {names[category_id]}", (
-            f"{len(counts)} image(s) have more than {MAX_DETECTIONS} of its objects, the fullest {max(counts)}. COCO's AP counts "
-            f"{MAX_DETECTIONS} detections of a class in an image, so the others count as missed: cut the images into tiles"))
+            f"{len(counts)} image(s) have more than {MAX_DETECTIONS} of its objects, the fullest {max(counts)}. "
+            f"COCO's AP counts {MAX_DETECTIONS} detections of a class in an image, so the others count as missed: "
+            "cut the images into tiles"))
 
 
 def _file_problems(images_dir: Path, file: str, images: list[Any], files: dict[str, ImageFile]) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """What training will see of an image file: found out once by decoding it as training does, then remembered.
 
-Reading and decoding 5,000 photos takes a while, so the answers are kept in `.images.json` inside the dataset's folder,
-with each file's size and times. A file that was touched is looked at again; deleting `.images.json` is always safe.
+Reading and decoding 5,000 photos takes a while, so the answers are stored in `.images.json` inside the dataset's
+folder, with each file's size and times. A file that was touched is read again; deleting `.images.json` is always safe.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def image_files(images_dir: Path, file_names: Iterable[str]) -> dict[str, ImageF
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken file is reported once, by us
     try:
         with ThreadPoolExecutor(max_workers=usable_cores()) as pool:  # reading, hashing and decoding run beside
-            found |= zip(fresh, pool.map(_look, [images_dir / name for name in fresh], fresh.values()), strict=True)
+            found |= zip(fresh, pool.map(_read, [images_dir / name for name in fresh], fresh.values()), strict=True)
     finally:
         cv2.utils.logging.setLogLevel(level)
     if fresh:
@@ -112,7 +112,7 @@ def _remembered(memory: Path) -> dict[str, tuple[Stamp, ImageFile]]:
             return {}
         return {name: (tuple(stamp), ImageFile(**file)) for name, (stamp, file) in stored["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # nothing remembered, or not by us: everything is looked at
+        return {}  # nothing remembered, or not by us: everything is read
 
 
 def _remember(memory: Path, files: dict[str, tuple[Stamp, ImageFile]]) -> None:
@@ -122,7 +122,7 @@ def _remember(memory: Path, files: dict[str, tuple[Stamp, ImageFile]]) -> None:
 
 
 @lru_cache(maxsize=100_000)
-def _look(path: Path, stamp: Stamp) -> ImageFile:
+def _read(path: Path, stamp: Stamp) -> ImageFile:
     """Read, hash and decode one file; `stamp` keeps an old answer from being given for a changed file."""
     try:
         data = path.read_bytes()
@@ -188,11 +188,12 @@ def _decode(sha256: str, data: bytes, header: _Header) -> ImageFile:
 
 
 def _with_depth(found: ImageFile, bits: int, pixels: np.ndarray) -> ImageFile:
-    """Say what becomes of more than 8 bits: only the upper 8 are kept, which is fine when the whole range is used."""
+    """Note what becomes of more than 8 bits: training reads the upper 8, which is fine when the range is used."""
     if bits <= 8:
         return found
     brightest = int(pixels.max())
-    kept = f"{bits} bits a channel, of which training keeps the upper 8: its brightest value is then {brightest} of 255"
+    words = (f"{bits} bits a channel, of which training keeps the upper 8: "
+             f"its brightest value is then {brightest} of 255")
     if brightest < 16:
-        return replace(found, error=f"{kept}, almost black. Scale its values to 8 bits before")
-    return replace(found, note=kept)
+        return replace(found, error=f"{words}, almost black. Scale its values to 8 bits before")
+    return replace(found, note=words)

@@ -1,4 +1,5 @@
-"""mmdet's CocoDataset with three promises that it does not make: label order, ground truth in validation, one parse of a file."""
+"""mmdet's CocoDataset with three promises that it does not make: label order, ground truth in validation, one parse of
+a file."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class OrderedCocoDataset(CocoDataset):
     """Label i is `classes[i]`. mmdet numbers the categories as the file happens to list them, so train and val could differ."""
 
     def load_annotations(self, ann_file: str) -> list[dict[str, Any]]:
-        """One dict an image, `filename` among its keys, from the tables that `read_coco` has parsed, which stay as they are."""
+        """One dict an image, `filename` among its keys, from the tables that `read_coco` has parsed, which stay as
+        they are."""
         self.coco = indexed(read_coco(Path(ann_file)))
         ids = {category["name"]: category["id"] for category in self.coco.dataset["categories"]}
         self.cat_ids = [ids[name] for name in self.CLASSES]
@@ -49,7 +51,8 @@ def indexed(tables: Coco) -> COCO:
 
 
 def require_inside(images_dir: Path, file_names: list[str]) -> None:
-    """Raises DataError for the first name that leaves the folder: a val file may have come with a run, from somebody else."""
+    """Raises DataError for the first name that leaves the folder: a val file may have come with a run, from somebody
+    else."""
     for name in file_names:
         if leaves_folder(name):
             raise DataError(f"{name}: {LEAVES}")

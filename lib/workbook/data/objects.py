@@ -78,10 +78,10 @@ def _count(split: str, name: str, found: pd.DataFrame, images: int, crowds: int)
 def reach(found: pd.DataFrame) -> pd.DataFrame:
     """How many of the `objects` an anchor may match after the resize: one row a step; a column a split, and its share.
 
-    A rule of thumb for mmdet's default anchors, before anything is trained: Faster R-CNN's smallest has 32² pixels (scale 8,
-    stride 4). A box inside it reaches at most IoU = area / 32²; a positive needs .7, and below .3 not even the best anchor of
-    an object counts. Other anchors, other detectors and objects off the anchors' grid differ: notebook 3 asks the assigner of
-    the trained detector itself (`diagnosis.assignable`).
+    A rule of thumb for mmdet's default anchors, before anything is trained: Faster R-CNN's smallest has 32² pixels
+    (scale 8, stride 4). A box inside it reaches at most IoU = area / 32²; a positive needs .7, and below .3 not even
+    the best anchor of an object counts. Other anchors, other detectors and objects off the anchors' grid differ:
+    notebook 3 asks the assigner of the trained detector itself (`diagnosis.assignable`).
     """
     best_iou = (found["area_resized"] / SMALLEST_ANCHOR).where(found["side"] >= 1, -1.0)
     steps = pd.cut(best_iou, [-1, 0, 0.3, 0.7, float("inf")], right=False, labels=list(REACH)).astype(str)

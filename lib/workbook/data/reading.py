@@ -59,8 +59,9 @@ class Coco(TypedDict):
 def read_coco(path: Path) -> Coco:
     """The content of a COCO file; whether its entries are sound is for `check_dataset` to say.
 
-    A file is parsed once a process and shared by all who ask, so nobody may change what is returned; a file whose size, inode
-    or times are others is parsed again. Raises DataError when it is missing, is no JSON, or lacks one of the three tables.
+    A file is parsed once a process and shared by all who ask, so nobody may change what is returned; a file whose
+    size, inode or times are others is parsed again. Raises DataError when it is missing, is no JSON, or lacks one of
+    the three tables.
     """
     try:
         stat = path.stat()
@@ -117,7 +118,8 @@ def content_hash(coco: Coco) -> str:
 
 
 def of_classes(coco: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """The ground truth of these classes, as a run that was trained for them is evaluated: every image, their annotations."""
+    """The ground truth of these classes, as a run that was trained for them is evaluated: every image, their
+    annotations."""
     categories = [category for category in coco["categories"] if category["name"] in names]
     known = {category["id"] for category in categories}
     annotations = [a for a in coco["annotations"] if a["category_id"] in known]

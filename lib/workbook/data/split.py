@@ -98,10 +98,11 @@ def _groups(whole: Coco, folder: Path, group_by: str) -> list[list[int]]:
 
 
 def _merge(group_of: dict[int, list[int]], one: int, other: int) -> None:
-    kept, gone = group_of[one], group_of[other]
-    if kept is not gone:
-        kept += gone
-        group_of.update(dict.fromkeys(gone, kept))
+    group = group_of[one]
+    merged = group_of[other]
+    if group is not merged:
+        group += merged
+        group_of.update(dict.fromkeys(merged, group))
 
 
 def _labels(whole: Coco) -> dict[int, Counter[Label]]:
@@ -143,7 +144,7 @@ def _cost(group: Counter[Label], lacking: dict[Label, float], wanted: dict[Label
 
 
 def _part(whole: Coco, images: set[int], how: dict[str, Any]) -> dict[str, Any]:
-    """The file of one side: the chosen images in the order of the whole set; every other key is kept."""
+    """The file of one side: the chosen images in the order of the whole set; every other key stays."""
     part: dict[str, Any] = {**whole, "images": [image for image in whole["images"] if image["id"] in images],
                             "annotations": [a for a in whole["annotations"] if a["image_id"] in images]}
     info = part.get("info") if isinstance(part.get("info"), dict) else {}

@@ -3,9 +3,9 @@
     outputs/runs/<detector>-<backbone>-<8 hex>/
         run.json  config.py  log.jsonl  checkpoints/  predictions.json  metrics.json  figures/  2_train.ipynb  2_train.html
 
-The eight hex digits are a hash of the run's identity: parameters, data, the content of its weight files and its precision. So the
-same question always lands in the same folder: a finished run is found again and never overwritten, a broken one goes on where it
-stopped.
+The eight hex digits are a hash of the run's identity: parameters, data, the content of its weight files and its
+precision. So the same question always lands in the same folder: a finished run is found again and never overwritten, a
+broken one goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -99,10 +99,11 @@ class Run:
 
     @contextmanager
     def acquire(self) -> Iterator[Callable[[], None]]:
-        """Hold the run while it trains. Gives a check to call before every write: it raises RunBusyError once the lease is lost.
+        """Hold the run while it trains. Gives a check to call before every write: it raises RunBusyError once the
+        lease is lost.
 
-        Raises RunBusyError when another process holds it. The lease of a killed one is taken over: at once on the same machine,
-        else after two minutes without a sign of life (see lib/workbook/runs/lease.py).
+        Raises RunBusyError when another process holds it. The lease of a killed one is taken over: at once on the same
+        machine, else after two minutes without a sign of life (see lib/workbook/runs/lease.py).
         """
         lease = Lease(self.folder / ".claim.json")
         try:
@@ -128,18 +129,20 @@ class Run:
 
 
 def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> dict[str, Any]:
-    """Everything that makes this run another than others, by name; it stands in `run.json`, so two names can be told apart.
+    """Everything that makes this run another than others, by name; it stands in `run.json`, so that a
+    reader finds why two names differ.
 
-    resolved: what stands in the place of parameters that name a thing by a word or a path: the sha256 of weight files, the
-    precision as it became (`training.identity.resolve`). `devices` is part of it: processes that share a batch add up its
-    gradients in another order, and draw other random numbers.
+    resolved: what stands in the place of parameters that name a thing by a word or a path: the sha256 of weight files,
+    the precision as it became (`training.identity.resolve`). `devices` is part of it: processes that share a batch add
+    up its gradients in another order, and draw other random numbers.
     """
     asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY}
     return {**asked, **resolved, "data": data_hash}
 
 
 def run_name(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> str:
-    """`<detector>-<backbone>-<8 hex>`: the name says what was asked, the digits are of the `identity`. A `/` becomes `_`."""
+    """`<detector>-<backbone>-<8 hex>`: the name says what was asked, the digits are of the `identity`. A `/` becomes
+    `_`."""
     parts = identity(parameters, data_hash, resolved)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return f"{parameters['detector']}-{parameters['backbone']}-{digest}".replace("/", "_")
@@ -148,16 +151,17 @@ def run_name(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[st
 def create_run(
     parameters: Mapping[str, Any], data_hash: str, root: Path | None = None, resolved: Mapping[str, str] = NOTHING
 ) -> Run:
-    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` stays as it is.
+    """The folder for these parameters and this data: made when new, opened when there. An existing `run.json` stays as
+    it is.
 
-    root: the folder of the runs, `runs_root()` when not given; resolved as in `identity`. Raises RunBusyError when another
-    process makes it right now.
+    root: the folder of the runs, `runs_root()` when not given; resolved as in `identity`. Raises RunBusyError when
+    another process makes it right now.
     """
     run = Run((root or runs_root()) / run_name(parameters, data_hash, resolved))
     try:
         run.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if not (run.folder / "run.json").exists():
-            with run.acquire():  # two that find it missing at once: the later must not overwrite what the first has recorded since
+            with run.acquire():  # of two that find it missing, the later must not overwrite the record of the first
                 if not (run.folder / "run.json").exists():
                     _write_first_record(run, parameters, identity(parameters, data_hash, resolved))
     except OSError as error:
@@ -168,8 +172,8 @@ def create_run(
 def _write_first_record(run: Run, parameters: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
     with _next_number(run.folder.parent) as number:
         write_json(run.folder / "run.json", {
-            "name": run.name, "number": number, "parameters": dict(parameters), "identity": dict(parts), "status": "running",
-            "error": None, "started": now(), "finished": None,
+            "name": run.name, "number": number, "parameters": dict(parameters), "identity": dict(parts),
+            "status": "running", "error": None, "started": now(), "finished": None,
         })
 
 
@@ -252,9 +256,9 @@ def _folders(root: Path | None) -> list[Run]:
 def exp_numbers(root: Path | None = None) -> dict[str, int]:
     """Name → experiment number of every run in `root` (`runs_root()` when not given), whichever of them are shown.
 
-    The number is written into `run.json` when a run is made, so it stays when other runs come and go, and is not used again.
-    Runs without one (made before there were numbers, or copied from a folder where another has it) get the free numbers in the
-    order of their start. A broken record counts as far as its number or its start can be read.
+    The number is written into `run.json` when a run is made, so it stays when other runs come and go, and is not used
+    again. Runs without one (made before there were numbers, or copied from a folder where another has it) get the free
+    numbers in the order of their start. A broken record counts as far as its number or its start can be read.
     """
     marks = sorted((_mark(run) for run in _folders(root)), key=lambda mark: (mark[1] or "~", mark[0]))
     owners: dict[int, str] = {}
@@ -268,7 +272,8 @@ def exp_numbers(root: Path | None = None) -> dict[str, int]:
 
 
 def _mark(run: Run) -> tuple[str, str, int]:
-    """Name, start and number of a run, from what can be read of a broken record too; empty and 0 where it does not say."""
+    """Name, start and number of a run, from what can be read of a broken record too; empty and 0 where it does not
+    say."""
     try:
         text = (run.folder / "run.json").read_text(errors="replace")
         record = json.loads(text)
@@ -279,12 +284,17 @@ def _mark(run: Run) -> tuple[str, str, int]:
         record = {key: int(value) if value.isdigit() else value for key, value in found}
     record = record if isinstance(record, dict) else {}
     started, number = record.get("started"), record.get("number")
-    return run.name, started if isinstance(started, str) else "", number if isinstance(number, int) and number > 0 else 0
+    if not isinstance(started, str):
+        started = ""
+    if not isinstance(number, int) or number < 1:
+        number = 0
+    return run.name, started, number
 
 
 @contextmanager
 def _next_number(root: Path) -> Iterator[int]:
-    """The number of a run that is made inside; one process at a time may make one. A number is given once, also when its run is gone."""
+    """The number of a run that is made inside; one process at a time may make one. A number is given once, also when
+    its run is gone."""
     lease = Lease(root / ".number.json")
     while lease.acquire():
         time.sleep(0.02)

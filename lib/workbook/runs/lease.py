@@ -1,9 +1,11 @@
-"""Who works on a folder: a file with an owner in it, that one process at a time can hold, on one machine or on a shared disk.
+"""Who works on a folder: a file with an owner in it, that one process at a time can hold, on one machine or on a
+shared disk.
 
-The file comes into being whole and only once (a hard link does not overwrite), and its time of change is the owner's heartbeat.
-A lease is dead when its process is gone from this very machine, or, on another machine, when its heart has not beaten for `LIMIT`
-seconds by the file system's own clock. A dead lease is taken over by the one process that holds the lease on its end; so two that
-find it dead at once cannot both have it, nor take from each other what one of them has just got.
+The file comes into being whole and only once (a hard link does not overwrite), and its time of change is the owner's
+heartbeat. A lease is dead when its process is gone from this very machine, or, on another machine, when its heart has
+not beaten for `LIMIT` seconds by the file system's own clock. A dead lease is taken over by the one process that holds
+the lease on its end; so two that find it dead at once cannot both have it, nor take from each other what one of them
+has just got.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ LIMIT = 120.0  # seconds without one, after which an owner on another machine co
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that holds a lease. `token` is its own for every lease; `machine` and `process_started` tell it from namesakes."""
+    """The process that holds a lease. `token` is its own for every lease; `machine` and `process_started` tell it from
+    namesakes."""
 
     host: str
     pid: int
@@ -55,7 +58,8 @@ class Lease:
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def acquire(self) -> Owner | None:
-        """None when the lease is ours now, else the living owner who has it. Raises OSError when the folder cannot be written."""
+        """None when the lease is ours now, else the living owner who has it. Raises OSError when the folder cannot be
+        written."""
         other = _acquire(self.path, self.owner)
         if other is None:
             self._heart.start()

@@ -13,7 +13,18 @@ from workbook.files import outputs_root
 from workbook.runs.folder import also_broken, list_runs
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
-from workbook.sweep.plan import Entry, Executor, Grid, SweepError, Value, asked_runs, check_plan, execute, make_plan, read_sweep
+from workbook.sweep.plan import (
+    Entry,
+    Executor,
+    Grid,
+    SweepError,
+    Value,
+    asked_runs,
+    check_plan,
+    execute,
+    make_plan,
+    read_sweep,
+)
 from workbook.sweep.table import Screen, plan_table, plan_words, summary_table
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters
@@ -39,8 +50,7 @@ def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, 
         eta = Eta(plan)
         console.print(plan_table(plan, eta))
         print_warnings(plan, console)
-        if also_broken():
-            console.print(also_broken().strip(), soft_wrap=True, markup=False, style="yellow")
+        print_broken_runs(console)
         console.print(plan_words(plan, eta, executor.slots))
         if dry_run:
             return 0
@@ -69,8 +79,8 @@ def open_executor(asked: Sequence[Parameters], slots: int | None, on: str, addre
     """Where the runs will train. Raises SweepError for a place that is not known or not there."""
     devices = max(parameters.devices for parameters in asked)
     if devices > 1 and (on == "ray" or (slots or 1) > 1):
-        raise SweepError(f"devices={devices}: several GPUs for each run do not go together with several runs at once, nor with Ray. "
-                         "Use --jobs 1, or devices=1")
+        raise SweepError(f"devices={devices}: several GPUs for each run do not go together with several runs at once, "
+                         "nor with Ray. Use --jobs 1, or devices=1")
     if on == "ray":
         from workbook.sweep.ray import RayExecutor
 
@@ -88,10 +98,15 @@ def sum_up(plan: Sequence[Entry], console: Console) -> None:
     runs = list_runs()
     if runs:
         console.print(*write_comparison(comparison(runs), outputs_root()), sep="\n", soft_wrap=True)
-    if also_broken():
-        console.print(also_broken().strip(), soft_wrap=True, markup=False, style="yellow")
+    print_broken_runs(console)
     if any(entry.state in ("stopped", "running", "new", "to resume", "busy") for entry in plan):
         console.print("Interrupted: the same call goes on where each run stopped.")
+
+
+def print_broken_runs(console: Console) -> None:
+    """One line that names the run folders that cannot be read, when there are any."""
+    if words := also_broken():
+        console.print(words.strip(), soft_wrap=True, markup=False, style="yellow")
 
 
 def print_warnings(plan: Sequence[Entry], console: Console) -> None:

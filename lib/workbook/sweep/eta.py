@@ -41,7 +41,8 @@ class Eta:
         return [_left(entry, paces) for entry in self.plan]
 
     def total(self, slots: int, left: Sequence[float | None]) -> tuple[float, int]:
-        """Seconds until all are done with so many at once, without those that cannot be estimated yet; and how many these are.
+        """Seconds until all are done with so many at once, without those that cannot be estimated yet; and how many
+        these are.
 
         left: as `left()` gives it.
         """

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -50,15 +51,19 @@ class LocalExecutor:
         return self._ask(check_all, list(asked)) if asked else []
 
     def _ask(self, task: Callable[[list[Parameters]], Any], asked: list[Parameters]) -> Any:
-        """The answer of a process that has the libraries. A traceback of it goes to stderr."""
+        """The answer of a process that has the libraries. Raises RuntimeError with its traceback for an error of the
+        code."""
         answer, process = self._fork(task, asked)
         try:
-            return answer.recv()
+            found = answer.recv()
         except EOFError:
             process.join()
             raise SweepError(f"the check of the runs broke off ({_how_it_ended(process.exitcode)})") from None
         finally:
             process.terminate()
+        if isinstance(found, Crash):
+            raise RuntimeError(f"an error of the workbook, in the process that checks the runs:\n{found.traceback}")
+        return found
 
     def start(self, entry: Entry) -> None:
         """Train this run in a process of its own."""
@@ -116,6 +121,13 @@ class LocalExecutor:
         return entry, state, reason
 
 
+@dataclass(frozen=True)
+class Crash:
+    """What a process answers in which the code failed."""
+
+    traceback: str
+
+
 def _how_it_ended(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return ("its process was killed, as the system does when memory runs out: use fewer --jobs, or a smaller "
@@ -129,7 +141,11 @@ def _child(task: Callable[..., Any], arguments: Sequence[Any], environment: dict
     os.environ.update(environment)  # the warm process may be older than a change
     threading.Thread(target=_leave_with_the_sweep, daemon=True).start()
     use_threads(threads)
-    answer.send(task(*arguments))
+    try:
+        found = task(*arguments)
+    except Exception:
+        found = Crash(traceback.format_exc())
+    answer.send(found)
 
 
 def _leave_with_the_sweep() -> None:

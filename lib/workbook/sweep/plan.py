@@ -25,7 +25,9 @@ from workbook.training.parameters import Parameters, check_parameters
 
 Value = StrictStr | StrictInt | StrictFloat
 Grid = Mapping[str, Value | list[Value]]
+RESOLVED_FROM = ("pretrained", "backbone", "load_from", "precision", "device", "devices")
 Resolved = Mapping[str, str]
+Resolver = Callable[[Sequence[Parameters]], list[Resolved]]
 ASK_AGAIN = 3.0  # seconds until a run that another process trains is asked for again
 # Runs that agree in these, on the same machine, take about the same time an image.
 KIND = ("detector", "backbone", "image_size", "overrides", "devices")
@@ -172,23 +174,23 @@ def asked_runs(grids: Sequence[Grid]) -> list[Parameters]:
 
 def resolve_all(asked: Sequence[Parameters]) -> list[Resolved]:
     """`training.identity.resolve` of each; empty for one that cannot start, of which `check_plan` gives the reason."""
-    asks: dict[Parameters, Resolved] = {}
+    answers: dict[tuple[Any, ...], Resolved] = {}  # so that what many runs ask for is searched for once
     for parameters in asked:
-        bare = _bare(parameters)
-        if bare not in asks:
+        key = _needs(parameters)
+        if key not in answers:
             try:
-                asks[bare] = resolve(parameters)
+                answers[key] = resolve(parameters)
             except WorkbookError:
-                asks[bare] = {}
-    return [asks[_bare(parameters)] for parameters in asked]
+                answers[key] = {}
+    return [answers[_needs(parameters)] for parameters in asked]
 
 
-def _bare(parameters: Parameters) -> Parameters:
-    """Without what has no influence on weights and precision, so that each file is looked for once."""
-    return parameters.model_copy(update={"seed": 0, "epochs": 1, "dataset": "", "image_size": (1, 1), "overrides": "", "batch_size": 1})
+def _needs(parameters: Parameters) -> tuple[Any, ...]:
+    """The parameters that `resolve` reads."""
+    return tuple(getattr(parameters, name) for name in RESOLVED_FROM)
 
 
-def make_plan(grids: Sequence[Grid], resolve: Callable[[Sequence[Parameters]], list[Resolved]] = resolve_all) -> list[Entry]:
+def make_plan(grids: Sequence[Grid], resolve: Resolver = resolve_all) -> list[Entry]:
     """One entry a run; what comes twice is one run. `resolve` is an executor's, or else of this process.
 
     Raises ParameterError or DataError with all that is wrong in all of them.
@@ -277,10 +279,11 @@ def _some(names: Sequence[str], shown: int = 4) -> str:
 
 
 def execute(plan: Sequence[Entry], executor: Executor) -> Generator[None]:
-    """Train what is left; gives back control about twice a second, for whoever shows it. A failed run does not stop the others.
+    """Train what is left; gives back control about twice a second, for whoever shows it. A failed run does not stop
+    the others.
 
-    A run that another process trains is left to it and asked for again at the end. When the caller is interrupted, or closes
-    this, the runs that train are asked to save and leave.
+    A run that another process trains is left to it and asked for again at the end. When the caller is interrupted, or
+    closes this, the runs that train are asked to save and leave.
     """
     waiting = [entry for entry in plan if entry.state != "done"]
     running: list[Entry] = []

@@ -63,7 +63,8 @@ class RayExecutor:
         return self.ray.get(self._remote(check_all).remote(list(asked))) if asked else []
 
     def start(self, entry: Entry) -> None:
-        """Hand this run to Ray, with the precision that its name stands for: a node that lacks it refuses, and computes no other."""
+        """Hand this run to Ray, with the precision that its name stands for: a node that lacks it refuses, and
+        computes no other."""
         parameters = entry.parameters.model_copy(update={"precision": entry.resolved["precision"]})
         task = self._remote(_train, max_retries=LOST_NODES, max_calls=1)  # a process a run: its memory ends with it
         self.running[task.remote(parameters, entry.run.name, self._share()["num_cpus"])] = entry

@@ -55,7 +55,9 @@ class Screen:
         self.slots = slots
         self.console = console
         self.printed = [_news(entry) for entry in plan]
-        self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2) if console.is_terminal else None
+        self.live: Live | None = None
+        if console.is_terminal:
+            self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2)
 
     def __enter__(self) -> Screen:
         if self.live:

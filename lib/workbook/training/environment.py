@@ -49,7 +49,8 @@ class Change:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """What of `made_with` is another in `after`. Memory is no part of it, nor an aspect that one of the records lacks."""
+    """What of `made_with` is another in `after`. Memory is no part of it, nor an aspect that one of the records
+    lacks."""
     found: list[Change] = []
     for aspect in ASPECTS:
         if before.get(aspect) is None or after.get(aspect) is None:

@@ -1,4 +1,5 @@
-"""What makes a run another run: the content of its weight files and the precision it computes in, not the words that asked for them."""
+"""What makes a run another run: the content of its weight files and the precision it computes in, not the words that
+asked for them."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ from workbook.training.parameters import Parameters
 
 
 def resolve(parameters: Parameters) -> dict[str, str]:
-    """What `pretrained`, `load_from` and `precision` stand for on this machine: `runs.folder.identity` takes these in their place.
+    """What `pretrained`, `load_from` and `precision` stand for on this machine: `runs.folder.identity` takes these in
+    their place.
 
-    Files are their sha256, so another file under the same path is another run, and the same file under another path is the same
-    run: a path has no influence on what is learned. `none` and an empty `load_from` stay as they are. Precision is fp32 or bf16.
-    Weights that are not on this machine are fetched. Raises WeightsError and ParameterError.
+    Files are their sha256, so another file under the same path is another run, and the same file under another path is
+    the same run: a path has no influence on what is learned. `none` and an empty `load_from` stay as they are.
+    Precision is fp32 or bf16. Weights that are not on this machine are fetched. Raises WeightsError and
+    ParameterError.
     """
     from workbook.models.device import pick_device, pick_precision  # torch takes a second
 
@@ -30,5 +33,6 @@ def load_from_file(parameters: Parameters) -> Path:
     """The checkpoint that `load_from` names. Raises WeightsError when it is not there."""
     path = Path(parameters.load_from)
     if not path.is_file():
-        raise WeightsError(f"load_from={parameters.load_from}: no such file. It must be a checkpoint of a whole {parameters.detector}")
+        raise WeightsError(f"load_from={parameters.load_from}: no such file. "
+                           f"It must be a checkpoint of a whole {parameters.detector}")
     return path

@@ -36,7 +36,7 @@ from workbook.training.schedule import parse_schedule, warmup_warning
 class Job:
     """One training that can start: its data are sound, its weights are on this machine, its config is whole.
 
-    To look at a job writes nothing; `open_run` does, where the training starts.
+    Nothing of it writes but `open_run`, which is called where the training starts.
     """
 
     parameters: Parameters
@@ -59,7 +59,8 @@ class Job:
         return Run(self.run_folder) if (self.run_folder / "run.json").exists() else None
 
     def open_run(self) -> Run:
-        """The run of this job; its folder is made when it is not there yet. Raises RunError when it cannot be written."""
+        """The run of this job; its folder is made when it is not there yet. Raises RunError when it cannot be
+        written."""
         return create_run(self.parameters.model_dump(mode="json"), self.dataset.hash, self.root, self.resolved)
 
     @property
@@ -92,7 +93,8 @@ def _require_batches(parameters: Parameters, dataset: Dataset, images: int) -> N
     size = parameters.batch_size
     count = parameters.devices
     if size > images:
-        raise ParameterError(f"batch_size={size}: {dataset.name} has {images} training images with objects. Allowed: 1 to {images}")
+        raise ParameterError(f"batch_size={size}: {dataset.name} has {images} training images with objects. "
+                             f"Allowed: 1 to {images}")
     if size % count:
         raise ParameterError(f"batch_size={size}, devices={count}: the devices share each batch evenly. "
                              f"Allowed: batch sizes {count}, {2 * count}, {3 * count} ...")
@@ -106,9 +108,10 @@ def _config(parameters: Parameters, dataset: Dataset, steps: int) -> Config:
     setting = Setting(detector, backbone, parameters.batch_size, parameters.epochs, steps * parameters.epochs)
     try:
         config = build_config(
-            dataset=dataset, detector=detector, backbone=backbone, schedule=find_recipe(parameters.recipe).schedule(setting),
-            image_size=parameters.image_size, batch_size=parameters.batch_size, epochs=parameters.epochs, seed=parameters.seed,
-            weights=weights, load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
+            dataset=dataset, detector=detector, backbone=backbone, weights=weights,
+            schedule=find_recipe(parameters.recipe).schedule(setting),
+            image_size=parameters.image_size, batch_size=parameters.batch_size, epochs=parameters.epochs,
+            seed=parameters.seed, load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
         )
         parse_schedule(config.lr_config)
         if parameters.overrides:
@@ -119,8 +122,9 @@ def _config(parameters: Parameters, dataset: Dataset, steps: int) -> Config:
 
 
 def _warnings(parameters: Parameters, config: Config, total_steps: int) -> tuple[str, ...]:
+    detector = find_detector(parameters.detector)
     warnings = (
-        step_budget_warning(find_detector(parameters.detector), total_steps, parameters.batch_size, parameters.load_from),
+        step_budget_warning(detector, total_steps, parameters.batch_size, parameters.load_from),
         warmup_warning(parse_schedule(config.lr_config), total_steps),
     )
     return tuple(warning for warning in warnings if warning)

@@ -61,7 +61,7 @@ def record_failure(run: Run, error: Exception) -> None:
 
 
 def sweep_up(run: Run) -> None:
-    """Remove the halves of files that a killed process left behind; a claim's may be those of a process that asks right now."""
+    """Remove the halves of files that a killed process left behind; a lease's may be those of one that asks now."""
     for folder in (run.folder, run.last_checkpoint.parent):
         for partial in folder.glob(".*.partial"):
             if not partial.name.startswith(".claim.json"):
