@@ -100,7 +100,7 @@ def test_the_steps_of_a_training_move_the_weights_as_stock_mmdets_do(job: Any, m
     clip = None if max_norm is None else {"max_norm": max_norm}
     overrides = f"{NARROW} optimizer_config.grad_clip={json.dumps(clip).replace(' ', '')}".replace("null", "None")
     clipped = prepare(check_parameters({**SMALL, "epochs": 5, "recipe": "seed", "overrides": overrides}))
-    training = Training(clipped, clipped.run, Tracker(), StopSignals(), lambda: None)
+    training = Training(clipped, clipped.open_run(), Tracker(), StopSignals(), lambda: None)
     training.model.train()
     stock = stock_model(clipped, training.model.state_dict()).train()
     optimizer, hook = build_optimizer(stock, clipped.config.optimizer), OptimizerHook(grad_clip=clip)

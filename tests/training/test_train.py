@@ -206,26 +206,26 @@ def test_the_speed_is_all_images_of_all_epochs_by_their_seconds(data: Dataset) -
 def test_a_training_whose_lease_is_lost_writes_nothing_more(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a sleep of this machine: in the fourth step another process has the run."""
     asked = job()
-    lease, step, taken = asked.run.folder / ".claim.json", Training._train_step, []
+    lease, step, taken = asked.run_folder / ".claim.json", Training._train_step, []
 
     def lose(training: Training, *inputs: Any) -> Any:
         if training.step == 3:
             lease.write_text(lease.read_text().replace('"token": "', '"token": "another'))
-            taken.append({path: path.read_bytes() for path in asked.run.folder.rglob("*") if path.is_file()})
+            taken.append({path: path.read_bytes() for path in asked.run_folder.rglob("*") if path.is_file()})
         return step(training, *inputs)
 
     monkeypatch.setattr(Training, "_train_step", lose)
     with pytest.raises(RunBusyError, match="was taken over by.*It stops here and writes nothing more"):
         train(asked)
     (before,) = taken
-    assert {path: path.read_bytes() for path in asked.run.folder.rglob("*") if path.is_file()} == before
-    assert asked.run.status == "running" and read_checkpoint(asked.run.last_checkpoint)["step"] == 3
+    assert {path: path.read_bytes() for path in asked.run_folder.rglob("*") if path.is_file()} == before
+    assert asked.find_run().status == "running" and read_checkpoint(asked.find_run().last_checkpoint)["step"] == 3
 
 
 def test_an_error_stays_an_error_though_a_signal_has_come(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = job()
     signals = StopSignals()
-    training = Training(asked, asked.run, Tracker(), signals, lambda: None)
+    training = Training(asked, asked.open_run(), Tracker(), signals, lambda: None)
 
     def fail(*_: Any) -> Any:
         signals.signum = signal.SIGTERM
@@ -235,7 +235,7 @@ def test_an_error_stays_an_error_though_a_signal_has_come(data: Dataset, monkeyp
     with pytest.raises((RuntimeError, Stopped), match="wrong shape") as caught:
         training._validate()
     assert caught.type is RuntimeError
-    assert not asked.run.last_checkpoint.exists()
+    assert not asked.find_run().last_checkpoint.exists()
 
 
 def test_a_job_on_two_devices_is_not_trained_on_one_in_silence(data: Dataset) -> None:
