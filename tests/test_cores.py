@@ -4,10 +4,7 @@ import os
 import subprocess
 import sys
 
-import pytest
 
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system knows no affinity")
 def test_a_process_that_is_bound_to_one_core_has_one():
     code = ("import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
             "from workbook.cores import usable_cores; print(usable_cores())")

@@ -38,7 +38,7 @@ LEFT_OUT = "mmdet's loader leaves it out: under one pixel wide or high, without 
 def assignable(family: Family, model: Any, dataset: OrderedCocoDataset) -> pd.DataFrame:
     """One row an object of the dataset (no crowds), columns as in COLUMNS.
 
-    Boxes that mmdet's loader leaves out have no positive, and the table says so. Raises NotImplementedError for an
+    Boxes that mmdet's loader leaves out have no positive, and the table says so. Raises UnknownAssignerError for an
     assigner that the family does not know.
     """
     stride = family.finest_stride(model)

@@ -10,18 +10,18 @@ import torch
 from mmdet.core import anchor_inside_flags
 from mmdet.core.bbox.assigners import ATSSAssigner, MaxIoUAssigner
 
-from workbook.diagnosis.family import Assigned, feature_sizes
+from workbook.diagnosis.family import Assigned, UnknownAssignerError, feature_sizes
 from workbook.models.hooks import recorded_ious
 
 
 def assign_anchors(head: Any, gt_boxes_xyxy: np.ndarray, resized: Mapping[str, Any]) -> Assigned:
     """The head's own anchors and assigner on one image's boxes [boxes, 4], pixels of the network's input.
 
-    Raises NotImplementedError for an assigner other than MaxIoU and ATSS.
+    Raises UnknownAssignerError for an assigner other than MaxIoU and ATSS.
     """
     assigner = getattr(head, "assigner", None)
     if not isinstance(assigner, ATSSAssigner | MaxIoUAssigner):
-        raise NotImplementedError(f"the assigner {type(assigner).__name__} is not known here, only MaxIoU and ATSS")
+        raise UnknownAssignerError(f"the assigner {type(assigner).__name__} is not known here, only MaxIoU and ATSS")
     gt = torch.as_tensor(gt_boxes_xyxy, dtype=torch.float32)
     # VFNet predicts from points, but learns from anchors
     generator = getattr(head, "atss_prior_generator", head.prior_generator)

@@ -14,7 +14,7 @@ from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.data.reading import of_classes
 from workbook.diagnosis.assignable import assignable
 from workbook.diagnosis.false_positives import FalsePositiveGains, classify, gains
-from workbook.diagnosis.family import Family, family_of
+from workbook.diagnosis.family import Family, UnknownAssignerError, family_of
 from workbook.diagnosis.oracle import ImageObjects, Replay
 from workbook.diagnosis.stage import Stage
 from workbook.diagnosis.trace import ObjectTrace, build_trace, follow, standing
@@ -207,7 +207,7 @@ def _assignable_tables(
     """The tables of train and val in one, or None and why it cannot be made."""
     try:
         parts = [assignable(family, model, one).assign(subset=name) for name, one in datasets.items() if one is not None]
-    except NotImplementedError as error:
+    except UnknownAssignerError as error:
         return None, str(error)
     return pd.concat(parts, ignore_index=True), ""
 

@@ -40,6 +40,10 @@ class Assigned:
     why_not: np.ndarray  # [boxes] the reason where there is no positive
 
 
+class UnknownAssignerError(ValueError):
+    """The family does not know how this detector's training assigns objects; the message names the assigner."""
+
+
 class Family(ABC):
     """A kind of detector: which models are of it, what one image is inside it, and its words.
 
@@ -70,8 +74,8 @@ class Family(ABC):
     def assign(self, model: Any, gt_boxes_xyxy: np.ndarray, resized: Mapping[str, Any]) -> Assigned:
         """What the assigner of the training makes of one image's boxes [boxes, 4], pixels of the network's input.
 
-        resized: the image's meta after the pipeline's resize and pad. Raises NotImplementedError for an assigner that is
-        not known here.
+        resized: the image's meta after the pipeline's resize and pad. Raises UnknownAssignerError for an assigner that
+        is not known here.
         """
 
     @cached_property
