@@ -17,9 +17,9 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
-from workbook.errors import RunError, WorkbookError
+from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
-from workbook.runs.folder import FIRST_RUN, also_broken, finished_run, list_runs, open_run, runs_root
+from workbook.runs.folder import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters, check_parameters
 
@@ -159,7 +159,7 @@ def list_command() -> None:
 
     runs = list_runs()
     if not runs:
-        raise RunError(f"no runs in {runs_root()}: make one with `{FIRST_RUN}`{also_broken()}")
+        raise no_runs()
     idle = {run.name for run in runs if not run.busy}
     table = Table("Exp", "run", "dataset", "status", "epochs", "mAP", "mAP_50", "mAP_s", box=None)
     for row in comparison(runs).to_dict("records"):
@@ -167,17 +167,12 @@ def list_command() -> None:
         status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
         table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, str(row["Epoch"]), *figures)
     open_console().print(table)
-    _print_broken()
+    if words := unreadable():
+        print(words, file=sys.stderr)
 
 
 def _three_decimals(value: float) -> str:
     return f"{value:.3f}" if pd.notna(value) else ""
-
-
-def _print_broken() -> None:
-    """Names run folders that cannot be read, in one line on stderr."""
-    if words := also_broken():
-        print(words.strip(), file=sys.stderr)
 
 
 @app.command(epilog="Example: workbook compare --dataset tree_crowns")
@@ -193,7 +188,6 @@ def compare(
     paths = write_comparison(comparison(chosen), outputs_root())
     open_console().print(Markdown(summarize(chosen)))
     print(*paths, sep="\n")
-    _print_broken()
 
 
 @app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")

@@ -15,7 +15,6 @@ from workbook.errors import RunError
 from workbook.files import outputs_root
 from workbook.runs.folder import (
     Run,
-    also_broken,
     broken_runs,
     create_run,
     exp_numbers,
@@ -23,6 +22,7 @@ from workbook.runs.folder import (
     list_runs,
     open_run,
     runs_root,
+    unreadable,
 )
 
 ASKED = {"dataset": "d", "detector": "detr", "backbone": "resnet18"}
@@ -100,14 +100,15 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def test_a_broken_run_is_named_and_the_others_are_listed() -> None:
+    assert unreadable() == ""
     good, cut_off, other = (write_run(outputs_root(), hour=hour, parameters={"seed": hour}) for hour in range(3))
     cut(cut_off)
     (other.folder / "run.json").write_text('{"status": "done"}')
     assert [run.name for run in list_runs()] == [good.name]
     assert list(broken_runs()) == sorted([cut_off.name, other.name])
     assert "is not valid JSON" in broken_runs()[cut_off.name] and "has no parameters" in broken_runs()[other.name]
-    assert also_broken().startswith("\n2 run folder(s) cannot be read and are left out: ")
-    assert also_broken().count("\n") == 1
+    assert unreadable().startswith("Left out because unreadable: 2 run folders, ") and "\n" not in unreadable()
+    assert cut_off.name in unreadable() and other.name in unreadable()
     assert finished_run() == good
 
 
@@ -116,7 +117,7 @@ def test_a_broken_run_that_is_asked_for_by_name_is_an_error() -> None:
     cut(run)
     with pytest.raises(RunError, match="is not valid JSON"):
         finished_run(run.name)
-    with pytest.raises(RunError, match="no finished run in .*make one(.|\n)*are left out: .*not valid JSON"):
+    with pytest.raises(RunError, match="no finished run in .*make one(.|\n)*Left out because unreadable: .*not valid JSON"):
         finished_run()
 
 

@@ -172,10 +172,10 @@ def test_a_broken_run_folder_is_named_and_stops_no_sweep(capfd: pytest.CaptureFi
     (broken.folder / "run.json").write_text("{")
     assert run_sweep(None, words(), None, "local", "", True) == 0
     shown = capfd.readouterr().out
-    assert "1 run folder(s) cannot be read and are left out" in shown and str(broken.folder) in shown
+    assert "Left out because unreadable: 1 run folder, " in shown and str(broken.folder) in shown
     sum_up(make_plan([TINY]), Console(width=400))
     shown = capfd.readouterr().out
-    assert shown.count("cannot be read") == 1 and str(broken.folder) in shown
+    assert shown.count("Left out because unreadable") == 1 and str(broken.folder) in shown
     listed = {row["run"] for row in _comparison()}
     assert done.name in listed and broken.name not in listed
 

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -200,7 +200,7 @@ def finished_run(name: str | Path = "") -> Run:
         return run
     finished = [run for run in list_runs() if run.status == "done"]
     if not finished:
-        raise RunError(f"no finished run in {runs_root()}: make one with `{FIRST_RUN}`{also_broken()}")
+        raise no_runs("finished run")
     return finished[-1]
 
 
@@ -221,8 +221,7 @@ def list_runs(root: Path | None = None) -> list[Run]:
     root: the folder of the runs, `runs_root()` when not given.
     """
     broken = broken_runs(root)
-    runs = [run for run in _folders(root) if run.name not in broken]
-    return sorted(runs, key=lambda run: (str(run.record.get("started")), run.name))
+    return by_start(run for run in _folders(root) if run.name not in broken)
 
 
 def broken_runs(root: Path | None = None) -> dict[str, str]:
@@ -237,13 +236,28 @@ def broken_runs(root: Path | None = None) -> dict[str, str]:
     return broken
 
 
-def also_broken(root: Path | None = None) -> str:
-    """One line that names the broken run folders, to stand behind a message or a table; empty when there is none."""
+def unreadable(root: Path | None = None) -> str:
+    """One line that names the run folders that cannot be read, with the reasons; empty when there is none.
+
+    root: as in `list_runs`.
+    """
     broken = broken_runs(root)
     if not broken:
         return ""
-    reasons = "; ".join(broken.values())
-    return f"\n{len(broken)} run folder(s) cannot be read and are left out: {reasons}"
+    folders = "1 run folder" if len(broken) == 1 else f"{len(broken)} run folders"
+    reasons = "; ".join(f"{name} ({' '.join(reason.split())})" for name, reason in broken.items())
+    return f"Left out because unreadable: {folders}, {reasons}"
+
+
+def no_runs(wanted: str = "runs") -> RunError:
+    """The error for a folder that holds none of the wanted runs; it names those that cannot be read."""
+    lines = (f"no {wanted} in {runs_root()}: make one with `{FIRST_RUN}`", unreadable())
+    return RunError("\n".join(filter(None, lines)))
+
+
+def by_start(runs: Iterable[Run]) -> list[Run]:
+    """The runs, oldest first."""
+    return sorted(runs, key=lambda run: (str(run.record.get("started")), run.name))
 
 
 def _folders(root: Path | None) -> list[Run]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from workbook.files import outputs_root
-from workbook.runs.folder import also_broken, list_runs
+from workbook.runs.folder import list_runs, unreadable
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import (
@@ -105,8 +105,8 @@ def sum_up(plan: Sequence[Entry], console: Console) -> None:
 
 def print_broken_runs(console: Console) -> None:
     """One line that names the run folders that cannot be read, when there are any."""
-    if words := also_broken():
-        console.print(words.strip(), soft_wrap=True, markup=False, style="yellow")
+    if words := unreadable():
+        console.print(words, soft_wrap=True, markup=False, style="yellow")
 
 
 def print_warnings(plan: Sequence[Entry], console: Console) -> None:

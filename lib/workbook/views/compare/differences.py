@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbook.runs.folder import Run
-from workbook.views.compare.tables import ABSENT, as_text, by_start, comparison, numbers_of, value_at
+from workbook.runs.folder import Run, by_start
+from workbook.views.compare.tables import ABSENT, as_text, comparison, numbers_of, value_at
 
 # what can decide a result besides the backbone → where run.json has it
 ASPECTS = {

@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import write_text
-from workbook.runs.folder import FIRST_RUN, Run, broken_runs, exp_numbers, list_runs, open_run, runs_root
+from workbook.runs.folder import Run, by_start, exp_numbers, list_runs, no_runs, open_run
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
     from pandas.io.formats.style import Styler
@@ -50,12 +50,12 @@ ABSENT = object()  # what a run has not written
 def select(names: str = "", dataset: str = "") -> list[Run]:
     """The runs of these comma-separated names (empty = all) on this dataset (empty = any), oldest first.
 
-    A run folder that cannot be read is passed over; `unreadable` names it. Raises RunError for an unknown name, for a dataset
+    A run folder that cannot be read is passed over; `runs.folder.unreadable` names it. Raises RunError for an unknown name, for a dataset
     without runs, and when there is no run; it lists what is there.
     """
     known = list_runs()
     if not known:
-        raise RunError(f"no runs in {runs_root()}: make one with `{FIRST_RUN}`{_on_a_new_line(unreadable())}")
+        raise no_runs()
     asked = {run.folder: run for run in map(open_run, filter(None, map(str.strip, names.split(","))))}
     chosen = by_start(list(asked.values()) or known)
     on_dataset = [run for run in chosen if dataset in ("", run.record["parameters"]["dataset"])]
@@ -64,24 +64,6 @@ def select(names: str = "", dataset: str = "") -> list[Run]:
         raise RunError(f"none of these {len(chosen)} runs is on dataset '{dataset}': they are on {there}. "
                        "Leave `dataset` empty to compare all")
     return on_dataset
-
-
-def unreadable(root: Path | None = None) -> str:
-    """One line that names the run folders that no table can show, with the reasons; '' when there is none.
-
-    root: the folder of the runs, `runs_root()` when not given.
-    """
-    broken = broken_runs(root)
-    if not broken:
-        return ""
-    folders = "1 run folder" if len(broken) == 1 else f"{len(broken)} run folders"
-    reasons = "; ".join(f"{name} ({' '.join(reason.split())})" for name, reason in broken.items())
-    return f"Left out because unreadable: {folders}, {reasons}"
-
-
-def by_start(runs: Sequence[Run]) -> list[Run]:
-    """The runs, oldest first."""
-    return sorted(runs, key=lambda run: (str(run.record.get("started")), run.name))
 
 
 def numbers_of(runs: Sequence[Run]) -> list[int]:
@@ -160,10 +142,6 @@ def best_val_line(run: Run) -> dict[str, Any]:
     lines: list[dict[Any, Any]] = log[log["mode"] == "val"].to_dict("records") if len(log) else []
     scored = [line for line in lines if pd.notna(line.get("bbox_mAP"))]
     return max(scored, key=lambda line: line["bbox_mAP"]) if scored else (lines or [{}])[-1]
-
-
-def _on_a_new_line(words: str) -> str:
-    return f"\n{words}" if words else ""
 
 
 def _row(number: int, run: Run) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from workbook.evaluation.comparison import FIGURES, Difference, compare
 from workbook.evaluation.matching import match
 from workbook.files import read_json
 from workbook.runs.config import read_config
-from workbook.runs.folder import Run
+from workbook.runs.folder import Run, by_start
 from workbook.views.compare.differences import aspects, in_ranges
-from workbook.views.compare.tables import as_text, by_start, numbers_of
+from workbook.views.compare.tables import as_text, numbers_of
 
 SPOKEN = ("bbox_mAP", "bbox_mAP_s")  # of these the undetermined pairs with the best are named one by one
 SAME = 1e-9  # an AP that differs by more was not counted from these files
