@@ -23,8 +23,9 @@ from rich.console import Console
 
 from workbook.sweep.command import sum_up
 from workbook.sweep.eta import Eta
+from workbook.sweep.execute import execute
 from workbook.sweep.local import LocalExecutor
-from workbook.sweep.plan import Known, check_plan, execute, make_plan
+from workbook.sweep.plan import Known, check_plan, make_plan
 from workbook.sweep.table import Screen, plan_table, plan_words
 from workbook.terminal import open_console
 

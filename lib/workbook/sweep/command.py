@@ -12,19 +12,9 @@ from rich.console import Console
 from workbook.files import outputs_root
 from workbook.runs.folder import list_runs, unreadable
 from workbook.sweep.eta import Eta
+from workbook.sweep.execute import execute
 from workbook.sweep.local import LocalExecutor
-from workbook.sweep.plan import (
-    Entry,
-    Executor,
-    Grid,
-    SweepError,
-    Value,
-    asked_runs,
-    check_plan,
-    execute,
-    make_plan,
-    read_sweep,
-)
+from workbook.sweep.plan import Entry, Executor, Grid, SweepError, Value, asked_runs, check_plan, make_plan, read_sweep
 from workbook.sweep.table import Screen, plan_table, plan_words, summary_table
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters
