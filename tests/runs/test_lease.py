@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from forking import forked
 from workbook.errors import RunError
 from workbook.runs import lease as claims
 from workbook.runs.folder import Run, RunBusyError
@@ -25,18 +26,6 @@ def run(tmp_path: Path) -> Run:
 
 def claim_file(run: Run) -> Path:
     return run.folder / ".claim.json"
-
-
-def forked(work) -> int:
-    """The pid of a child that does `work` and ends without a word to anybody, as a killed process does."""
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-        except BaseException:  # the child must never go on with the tests
-            os._exit(1)
-        os._exit(0)
-    return pid
 
 
 def holder(run: Run) -> int:

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import json
 import os
-import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +25,9 @@ from typing import Any
 import pandas as pd
 
 from workbook.errors import RunError
-from workbook.files import WRITABLE, outputs_root, read_json, write_json, write_text
+from workbook.files import WRITABLE, outputs_root, read_json, write_json
 from workbook.runs.lease import LIMIT, Lease, Owner, living_owner
+from workbook.runs.numbers import next_number
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
 NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
@@ -170,7 +168,7 @@ def create_run(
 
 
 def _write_first_record(run: Run, parameters: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
-    with _next_number(run.folder.parent) as number:
+    with next_number(run.folder.parent) as number:
         write_json(run.folder / "run.json", {
             "name": run.name, "number": number, "parameters": dict(parameters), "identity": dict(parts),
             "status": "running", "error": None, "started": now(), "finished": None,
@@ -262,64 +260,6 @@ def by_start(runs: Iterable[Run]) -> list[Run]:
 
 def _folders(root: Path | None) -> list[Run]:
     return [Run(path.parent) for path in sorted((root or runs_root()).glob("*/run.json"))]
-
-
-# ---- experiment numbers ----------------------------------------------------------------------------------------------
-
-
-def exp_numbers(root: Path | None = None) -> dict[str, int]:
-    """Name → experiment number of every run in `root` (`runs_root()` when not given), whichever of them are shown.
-
-    The number is written into `run.json` when a run is made, so it stays when other runs come and go, and is not used
-    again. Runs without one (made before there were numbers, or copied from a folder where another has it) get the free
-    numbers in the order of their start. A broken record counts as far as its number or its start can be read.
-    """
-    marks = sorted((_mark(run) for run in _folders(root)), key=lambda mark: (mark[1] or "~", mark[0]))
-    owners: dict[int, str] = {}
-    for name, _, number in marks:
-        if number:
-            owners.setdefault(number, name)
-    numbers = {name: number for number, name in owners.items()}
-    unnumbered = [name for name, started, _ in marks if name not in numbers and started]
-    free = (number for number in itertools.count(1) if number not in owners)
-    return numbers | dict(zip(unnumbered, itertools.islice(free, len(unnumbered)), strict=True))
-
-
-def _mark(run: Run) -> tuple[str, str, int]:
-    """Name, start and number of a run, from what can be read of a broken record too; empty and 0 where it does not
-    say."""
-    try:
-        text = (run.folder / "run.json").read_text(errors="replace")
-        record = json.loads(text)
-    except OSError:
-        record = {}
-    except ValueError:  # cut off: what stands before the cut is still good
-        found = re.findall(r'^ "(started|number)": "?([^",\n]+)"?,$', text, re.MULTILINE)
-        record = {key: int(value) if value.isdigit() else value for key, value in found}
-    record = record if isinstance(record, dict) else {}
-    started, number = record.get("started"), record.get("number")
-    if not isinstance(started, str):
-        started = ""
-    if not isinstance(number, int) or number < 1:
-        number = 0
-    return run.name, started, number
-
-
-@contextmanager
-def _next_number(root: Path) -> Iterator[int]:
-    """The number of a run that is made inside; one process at a time may make one. A number is given once, also when
-    its run is gone."""
-    lease = Lease(root / ".number.json")
-    while lease.acquire():
-        time.sleep(0.02)
-    try:
-        last = root / ".last_number"
-        given = int(last.read_text()) if last.exists() else 0
-        number = max([given, *exp_numbers(root).values()]) + 1
-        yield number
-        write_text(last, f"{number}\n")
-    finally:
-        lease.release()
 
 
 def now() -> str:

@@ -15,7 +15,8 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import write_text
-from workbook.runs.folder import Run, by_start, exp_numbers, list_runs, no_runs, open_run
+from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run
+from workbook.runs.numbers import exp_numbers
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
     from pandas.io.formats.style import Styler
