@@ -20,9 +20,9 @@ from mmcv import ConfigDict
 
 from workbook.diagnosis.diagnose import Diagnosis, ImageDiagnosis, replayed, summarize
 from workbook.diagnosis.family import ImageProbe, family_by_key, prune
+from workbook.diagnosis.follow import follow
 from workbook.diagnosis.oracle import FITS, Candidates, ImageObjects, Replay, Suppressed
 from workbook.diagnosis.probing import best_object, nms
-from workbook.diagnosis.trace import follow
 from workbook.evaluation.boxes import iou_table
 from workbook.evaluation.columns import GroundTruth
 from workbook.progress import progress_bar

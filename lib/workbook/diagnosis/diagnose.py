@@ -15,9 +15,10 @@ from workbook.data.reading import of_classes
 from workbook.diagnosis.assignable import assignable
 from workbook.diagnosis.false_positives import FalsePositiveGains, classify, gains
 from workbook.diagnosis.family import Family, UnknownAssignerError, family_of
+from workbook.diagnosis.follow import ObjectTrace, follow
 from workbook.diagnosis.oracle import ImageObjects, Replay
 from workbook.diagnosis.stage import Stage
-from workbook.diagnosis.trace import ObjectTrace, build_trace, follow, standing
+from workbook.diagnosis.trace import build_trace, standing
 from workbook.diagnosis.waterfall import REAL, Subset, Waterfall, detections_of, replays, waterfall
 from workbook.evaluation.bootstrap import RESAMPLES
 from workbook.evaluation.boxes import iou_pairs
