@@ -22,7 +22,8 @@ from bench import diagnosis_speed
 from workbook.browse.database import connect
 from workbook.browse.samples import read_runs
 from workbook.browse.views import OBJECTS, build, table
-from workbook.diagnosis.store import save, take_fingerprint
+from workbook.diagnosis.made_from import take_fingerprint
+from workbook.diagnosis.store import save
 from workbook.files import write_json
 from workbook.runs.config import read_config
 from workbook.runs.folder import Run, runs_root

@@ -15,7 +15,8 @@ from torch import nn
 import planted
 from planted import Answer, Box, Scene, pipeline, scripted_rcnn, small_config, write_scenes
 from workbook.diagnosis.diagnose import diagnose
-from workbook.diagnosis.store import SavedDiagnosis, load, save, take_fingerprint
+from workbook.diagnosis.made_from import take_fingerprint
+from workbook.diagnosis.store import SavedDiagnosis, load, save
 from workbook.evaluation.coco_metrics import evaluate
 from workbook.files import write_json
 from workbook.runs.checkpoints import save_checkpoint

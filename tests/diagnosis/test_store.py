@@ -15,7 +15,8 @@ from diagnosed import diagnosed, jittered, lost_at
 from workbook.diagnosis import store
 from workbook.diagnosis.assignable import COLUMNS as ASSIGNABLE_COLUMNS
 from workbook.diagnosis.diagnose import DETECTION_COLUMNS
-from workbook.diagnosis.store import MadeFrom, SavedDiagnosis, load, load_or_diagnose, statements, take_fingerprint
+from workbook.diagnosis.made_from import MadeFrom, statements, take_fingerprint
+from workbook.diagnosis.store import SavedDiagnosis, load, load_or_diagnose
 from workbook.diagnosis.trace import COLUMNS
 from workbook.errors import RunError
 from workbook.files import read_json, write_json

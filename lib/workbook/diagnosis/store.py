@@ -11,12 +11,10 @@ meanwhile makes it out of date, never wrongly current.
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,56 +24,24 @@ import torch
 from mmcv import Config
 from mmdet.datasets import build_dataset
 
-import workbook
 from workbook.data.reading import of_classes
 from workbook.diagnosis.assignable import unreachable_share
 from workbook.diagnosis.diagnose import Diagnosis, diagnose
 from workbook.diagnosis.family import Family, family_by_key
+from workbook.diagnosis.made_from import MadeFrom, take_fingerprint
 from workbook.diagnosis.trace import of_size
 from workbook.diagnosis.waterfall import Waterfall
 from workbook.errors import RunError
 from workbook.evaluation.columns import Detections
 from workbook.files import read_json, write_json, write_parquet
-from workbook.models.device import has_bf16, pick_device
+from workbook.models.device import pick_device
 from workbook.runs.config import read_config
 from workbook.runs.folder import Run
 from workbook.runs.load import load_trained
-from workbook.training.environment import versions
 
-# What computes a diagnosis: rooms, and single modules, of the package.
-CODE = ("diagnosis", "evaluation", "models", "data/mmdet_dataset.py", "training/loader.py")
 # A figure that differs by less from the run's own is the same: sums in another order.
 SAME_AP = 1e-6
 FIGURES = {"all": "bbox_mAP", "small": "bbox_mAP_s", "medium": "bbox_mAP_m", "large": "bbox_mAP_l"}
-
-
-@dataclass(frozen=True)
-class MadeFrom:
-    """Everything that a diagnosis depends on, taken before it is made. The files are told by their sha256."""
-
-    iou: float
-    device: str
-    precision: str
-    versions: dict[str, str]
-    code: str
-    checkpoint: str
-    predictions: str
-    val: str
-    train: str
-
-    @property
-    def fingerprint(self) -> str:
-        """All of it in 16 hex digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-
-    def to_json(self) -> dict[str, Any]:
-        """Its fields and the fingerprint."""
-        return {**asdict(self), "fingerprint": self.fingerprint}
-
-    def changed(self, other: MadeFrom) -> list[str]:
-        """The fields, except where it was computed, in which `other` differs."""
-        mine, theirs = asdict(self), asdict(other)
-        return [name for name in mine if name not in ("device", "precision") and mine[name] != theirs[name]]
 
 
 @dataclass(frozen=True)
@@ -234,19 +200,6 @@ def _why_another(run: Run, made_from: MadeFrom) -> Iterator[str]:
         yield f"the run computed on {gpu or 'a CPU'}, this diagnosis on {made_from.device}"
 
 
-def take_fingerprint(run: Run, config: Config, iou: float, device: torch.device) -> MadeFrom:
-    """What a diagnosis made now would be made from. Raises RunError for a file that is missing."""
-    trained_in = (run.record.get("settings") or {}).get("precision", "fp32")
-    files = {
-        "checkpoint": run.best_checkpoint, "predictions": run.folder / "predictions.json",
-        "val": Path(config.data.val.ann_file), "train": Path(config.data.train.ann_file),
-    }
-    return MadeFrom(
-        iou=float(iou), device=str(device), precision=trained_in if has_bf16(device) else "fp32", versions=versions(),
-        code=_code(), **{name: _sha256(path) for name, path in files.items()},
-    )
-
-
 def _require_done(run: Run) -> None:
     if run.status != "done":
         raise RunError(f"{run.name} is {run.status}: only a finished run can be diagnosed. `workbook list` shows which are")
@@ -295,32 +248,3 @@ def _read(run: Run, config: Config) -> SavedDiagnosis:
         made_from=MadeFrom(**{name: made_from[name] for name in MadeFrom.__dataclass_fields__}),
         disagreement=tuple(content["disagreement"]),
     )
-
-
-@cache
-def _code() -> str:
-    """The code that computes a diagnosis, as 16 hex: its statements, without comments and docstrings."""
-    package = Path(workbook.__file__).parent
-    digest = hashlib.sha256()
-    for name in CODE:
-        path = package / name
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(statements(source.read_text()).encode())
-    return digest.hexdigest()[:16]
-
-
-def statements(source: str) -> str:
-    """What the code does, as text: comments, blank lines and docstrings are gone."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.dump(tree)
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
