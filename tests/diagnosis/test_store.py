@@ -166,7 +166,7 @@ def test_a_diagnosis_in_other_numbers_says_so_and_is_made_again_where_they_are_t
     saved = diagnosed(tmp_path, [lost_at("detected", box) for box in jittered(3)], resamples=20,
                       record={"settings": {"precision": "bf16"}, "versions": {"torch": "2.0.0"}})
     write_json(saved.run.folder / "metrics.json", {**read_json(saved.run.folder / "metrics.json"), "bbox_mAP_s": 0.5})
-    monkeypatch.setattr(store, "has_bf16", lambda _: False)
+    monkeypatch.setattr("workbook.diagnosis.made_from.has_bf16", lambda _: False)
     made_from = take_fingerprint(saved.run, saved.config, 0.5, torch.device("cpu"))
     assert made_from.precision == "fp32"
     words = "; ".join(store.disagreement(saved.run, read_back(saved), made_from))
@@ -176,7 +176,7 @@ def test_a_diagnosis_in_other_numbers_says_so_and_is_made_again_where_they_are_t
     made = again(saved, monkeypatch)
     load_or_diagnose(saved.run, 0.5, "cpu")
     assert made == [], "there is no bf16 here, so what is saved is the best there is"
-    monkeypatch.setattr(store, "has_bf16", lambda _: True)
+    monkeypatch.setattr("workbook.diagnosis.made_from.has_bf16", lambda _: True)
     load_or_diagnose(saved.run, 0.5, "cpu")
     assert made == [0.5]
 

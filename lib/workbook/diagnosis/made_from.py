@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from mmcv import Config
 import workbook
 from workbook.errors import RunError
 from workbook.models.device import has_bf16
+from workbook.models.weights import sha256
 from workbook.runs.folder import Run
 from workbook.training.environment import versions
 
@@ -42,6 +44,11 @@ class MadeFrom:
         """All of it in 16 hex digits."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> MadeFrom:
+        """What `to_json` gave. Raises KeyError for a field that is missing."""
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
+
     def to_json(self) -> dict[str, Any]:
         """Its fields and the fingerprint."""
         return {**asdict(self), "fingerprint": self.fingerprint}
@@ -61,7 +68,7 @@ def take_fingerprint(run: Run, config: Config, iou: float, device: torch.device)
     }
     return MadeFrom(
         iou=float(iou), device=str(device), precision=trained_in if has_bf16(device) else "fp32", versions=versions(),
-        code=_code(), **{name: _sha256(path) for name, path in files.items()},
+        code=_code(), **{name: _hash(path) for name, path in files.items()},
     )
 
 
@@ -87,8 +94,7 @@ def statements(source: str) -> str:
     return ast.dump(tree)
 
 
-def _sha256(path: Path) -> str:
+def _hash(path: Path) -> str:
     if not path.is_file():
         raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]

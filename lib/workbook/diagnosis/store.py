@@ -227,15 +227,13 @@ def _why_not_current(run: Run, made_from: MadeFrom, same_place: bool = False) ->
 
 def _made_from(path: Path) -> MadeFrom | None:
     try:
-        content = json.loads(path.read_text())["made_from"]
-        return MadeFrom(**{name: content[name] for name in MadeFrom.__dataclass_fields__})
+        return MadeFrom.from_json(json.loads(path.read_text())["made_from"])
     except (OSError, ValueError, KeyError, TypeError):  # it is derived: a broken one is made again
         return None
 
 
 def _read(run: Run, config: Config) -> SavedDiagnosis:
     content = read_json(run.folder / "waterfall.json")
-    made_from = content["made_from"]
     table = run.folder / "assignable.parquet"
     return SavedDiagnosis(
         run=run, config=config, family=family_by_key(content["family"]),
@@ -245,6 +243,6 @@ def _read(run: Run, config: Config) -> SavedDiagnosis:
         waterfall=Waterfall.from_json(content["metrics"]),
         false_positives=content["false_positives"], unreachable=content["unreachable"],
         why_not_assignable=content["why_not_assignable"],
-        made_from=MadeFrom(**{name: made_from[name] for name in MadeFrom.__dataclass_fields__}),
+        made_from=MadeFrom.from_json(content["made_from"]),
         disagreement=tuple(content["disagreement"]),
     )
