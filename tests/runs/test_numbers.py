@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from forking import forked
+from processes import forked
 from run_folders import cut, write_run
 from workbook.files import outputs_root
 from workbook.runs.folder import Run, create_run, list_runs, runs_root
