@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from forking import forked
+from processes import forked
 from workbook.errors import RunError
-from workbook.runs import lease as claims
+from workbook.runs import lease as leases
 from workbook.runs.folder import Run, RunBusyError
 from workbook.runs.lease import Lease, Owner, living_owner
 
@@ -24,12 +24,12 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path)
 
 
-def claim_file(run: Run) -> Path:
-    return run.folder / ".claim.json"
+def lease_file(run: Run) -> Path:
+    return run.folder / ".lease.json"
 
 
 def holder(run: Run) -> int:
-    """A child that claims the run and holds it until it is killed."""
+    """A child that takes the lease of the run and holds it until it is killed."""
     def hold():
         with run.acquire():
             time.sleep(60)
@@ -41,15 +41,15 @@ def holder(run: Run) -> int:
 
 
 def planted(run: Run, **changed) -> Owner:
-    """A claim as another process would have left it."""
+    """A lease as another process would have left it."""
     owner = replace(Owner.here(), token="another", **changed)
-    claim_file(run).write_text(json.dumps(asdict(owner)))
+    lease_file(run).write_text(json.dumps(asdict(owner)))
     return owner
 
 
 def aged(run: Run, seconds: float) -> None:
-    beat = claim_file(run).stat().st_mtime - seconds
-    os.utime(claim_file(run), (beat, beat))
+    beat = lease_file(run).stat().st_mtime - seconds
+    os.utime(lease_file(run), (beat, beat))
 
 
 def test_a_second_process_is_told_who_trains_and_a_killed_one_lets_go_at_once(run: Run) -> None:
@@ -78,7 +78,7 @@ def test_an_owner_on_another_machine_is_judged_by_its_heartbeat_on_the_file_syst
 ) -> None:
     owner = planted(run, host="node7", pid=1, machine="another boot")
     monkeypatch.setattr(time, "time", lambda: 4e9)  # the clock of this host is wrong: nobody reads it
-    aged(run, claims.LIMIT - 10)
+    aged(run, leases.LIMIT - 10)
     with pytest.raises(RunBusyError, match="process 1 on node7"), run.acquire():
         pass
     assert run.busy == owner
@@ -88,57 +88,57 @@ def test_an_owner_on_another_machine_is_judged_by_its_heartbeat_on_the_file_syst
         check()
 
 
-def test_who_lost_its_claim_is_stopped_and_leaves_the_new_one_alone(run: Run) -> None:
+def test_who_lost_its_lease_is_stopped_and_leaves_the_new_one_alone(run: Run) -> None:
     with run.acquire() as check:
         new = planted(run)
         with pytest.raises(RunBusyError, match="was taken over by process .* writes nothing more"):
             check()
-    assert living_owner(claim_file(run)) == new
+    assert living_owner(lease_file(run)) == new
 
 
-def test_the_heart_beats_while_the_claim_is_held_and_not_for_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT", 0.01)
-    lease = Lease(claim_file(run))
+def test_the_heart_beats_while_the_lease_is_held_and_not_for_another(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "BEAT", 0.01)
+    lease = Lease(lease_file(run))
     assert lease.acquire() is None
     aged(run, 1000)
-    old = claim_file(run).stat().st_mtime
+    old = lease_file(run).stat().st_mtime
     deadline = time.monotonic() + 10
-    while claim_file(run).stat().st_mtime < old + 990 and time.monotonic() < deadline:
+    while lease_file(run).stat().st_mtime < old + 990 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert claim_file(run).stat().st_mtime >= old + 990
+    assert lease_file(run).stat().st_mtime >= old + 990
     planted(run)
     aged(run, 1000)
     time.sleep(0.1)
-    assert claim_file(run).stat().st_mtime < old + 990
+    assert lease_file(run).stat().st_mtime < old + 990
     lease.release()
 
 
-def test_a_broken_claim_is_respected_until_it_is_old(run: Run) -> None:
-    claim_file(run).write_text("{")
+def test_a_broken_lease_is_respected_until_it_is_old(run: Run) -> None:
+    lease_file(run).write_text("{")
     with pytest.raises(RunBusyError, match="an unknown host"), run.acquire():
         pass
-    aged(run, claims.LIMIT + 1)
+    aged(run, leases.LIMIT + 1)
     with run.acquire():
         pass
 
 
 def test_a_folder_that_cannot_be_written_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RunError, match="cannot claim .*gone: No such file"), Run(run.folder / "gone").acquire():
+    with pytest.raises(RunError, match="cannot take the lease of .*gone: No such file"), Run(run.folder / "gone").acquire():
         pass
 
 
 @pytest.mark.parametrize("foreign", [False, True])
 def test_many_that_find_it_dead_at_once_never_both_have_it(foreign: bool, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every holder dies with its claim, so every take is a take-over; `inside` shows whether two were in at once."""
+    """Every holder dies with its lease, so every take is a take-over; `inside` shows whether two were in at once."""
     inside, taken, twice = (run.folder / name for name in ("inside", "taken", "twice"))
     if foreign:  # judged by heartbeats alone
-        monkeypatch.setattr(claims, "_machine", lambda: "")
+        monkeypatch.setattr(leases, "_machine", lambda: "")
     deadline = time.monotonic() + 4
 
     def life(seed: int) -> None:
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         while time.monotonic() < deadline:
-            lease = Lease(claim_file(run))
+            lease = Lease(lease_file(run))
             if lease.acquire() is None:
                 try:
                     os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
@@ -150,7 +150,7 @@ def test_many_that_find_it_dead_at_once_never_both_have_it(foreign: bool, run: R
                 if foreign:
                     aged(run, 1000)
                 os._exit(0)
-            time.sleep(dice.random() * 0.002)
+            time.sleep(rng.random() * 0.002)
 
     children = {forked(lambda seed=seed: life(seed)) for seed in range(8)}
     while children:
@@ -159,5 +159,5 @@ def test_many_that_find_it_dead_at_once_never_both_have_it(foreign: bool, run: R
         assert status == 0
         if time.monotonic() < deadline:
             children.add(forked(lambda seed=pid: life(seed)))
-    assert not twice.exists(), "two processes held the same claim at once"
+    assert not twice.exists(), "two processes held the same lease at once"
     assert len(taken.read_text()) > 5

@@ -192,7 +192,7 @@ def test_a_failed_a_killed_and_a_busy_run_do_not_stop_the_others(capfd: pytest.C
 
     def kill_the_long_one_and_give_up_the_held_one() -> None:
         os.kill(wait_for(lambda: long.last_checkpoint.exists() and long.busy).pid, signal.SIGKILL)
-        (held.folder / ".claim.json").unlink()
+        (held.folder / ".lease.json").unlink()
 
     helper = threading.Thread(target=kill_the_long_one_and_give_up_the_held_one)
     helper.start()

@@ -206,7 +206,7 @@ def test_the_speed_is_all_images_of_all_epochs_by_their_seconds(data: Dataset) -
 def test_a_training_whose_lease_is_lost_writes_nothing_more(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a sleep of this machine: in the fourth step another process has the run."""
     asked = job()
-    lease, step, taken = asked.run_folder / ".claim.json", Training._train_step, []
+    lease, step, taken = asked.run_folder / ".lease.json", Training._train_step, []
 
     def lose(training: Training, *inputs: Any) -> Any:
         if training.step == 3:

@@ -26,7 +26,7 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import WRITABLE, outputs_root, read_json, write_json
-from workbook.runs.lease import LIMIT, Lease, Owner, living_owner
+from workbook.runs.lease import LEASE_FILE, LIMIT, Lease, Owner, living_owner
 from workbook.runs.numbers import next_number
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
@@ -93,7 +93,7 @@ class Run:
     @property
     def busy(self) -> Owner | None:
         """The process that trains this run right now, if there is one."""
-        return living_owner(self.folder / ".claim.json")
+        return living_owner(self.folder / LEASE_FILE)
 
     @contextmanager
     def acquire(self) -> Iterator[Callable[[], None]]:
@@ -103,21 +103,21 @@ class Run:
         Raises RunBusyError when another process holds it. The lease of a killed one is taken over: at once on the same
         machine, else after two minutes without a sign of life (see lib/workbook/runs/lease.py).
         """
-        lease = Lease(self.folder / ".claim.json")
+        lease = Lease(self.folder / LEASE_FILE)
         try:
             owner = lease.acquire()
         except OSError as error:
             without_links = error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS) and os.access(self.folder, os.W_OK)
-            advice = ("This disk seems to know no hard links, by which a run is claimed (a mounted bucket, exFAT): set WORKBOOK_OUTPUTS "
-                      "to a folder on a local disk, NFS or Lustre" if without_links else WRITABLE)
-            raise RunError(f"cannot claim {self.folder}: {error.strerror}. {advice}") from error
+            advice = ("This disk seems to know no hard links, by which a run is leased to one process (a mounted bucket, exFAT): set "
+                      "WORKBOOK_OUTPUTS to a folder on a local disk, NFS or Lustre" if without_links else WRITABLE)
+            raise RunError(f"cannot take the lease of {self.folder}: {error.strerror}. {advice}") from error
         if owner:
             raise RunBusyError(f"{self.folder} is being trained by {owner}: wait for it or stop it. Should that machine be gone, "
                                f"the run is free {LIMIT:.0f} s after its last sign of life")
 
         def check() -> None:
             if not lease.is_held():
-                raise RunBusyError(f"{self.folder}: the claim of this process was taken over by {self.busy or 'a process that has ended'}"
+                raise RunBusyError(f"{self.folder}: the lease of this process was taken over by {self.busy or 'a process that has ended'}"
                                    f", after no sign of life from here for {LIMIT:.0f} s. It stops here and writes nothing more")
 
         try:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+LEASE_FILE = ".lease.json"  # in the folder of a run
 BEAT = 5.0  # seconds between two heartbeats
 LIMIT = 120.0  # seconds without one, after which an owner on another machine counts as dead
 

@@ -14,6 +14,7 @@ from workbook.data.catalog import summary
 from workbook.files import WriteError
 from workbook.runs.config import write_config
 from workbook.runs.folder import Run, now
+from workbook.runs.lease import LEASE_FILE
 from workbook.training import environment
 from workbook.training.job import Job
 
@@ -64,7 +65,7 @@ def sweep_up(run: Run) -> None:
     """Remove the halves of files that a killed process left behind; a lease's may be those of one that asks now."""
     for folder in (run.folder, run.last_checkpoint.parent):
         for partial in folder.glob(".*.partial"):
-            if not partial.name.startswith(".claim.json"):
+            if not partial.name.startswith(LEASE_FILE):
                 partial.unlink(missing_ok=True)
 
 
