@@ -1,4 +1,4 @@
-"""Rows P3, P4, P5 and P10: COCO metrics, intervals and a diagnosis at the size of val2017, and what it costs in plain inference."""
+"""Rows P3, P4, P5 and P16: COCO metrics, intervals and a diagnosis at the size of val2017, and what it costs in plain inference."""
 
 from __future__ import annotations
 
