@@ -1,31 +1,14 @@
-"""What differs between runs besides the backbone: all that their `run.json` knows and that can decide a figure.
-
-The machine is no such thing. Another GPU or CPU, and the instruction set that torch finds on it (`settings.cpu_capability`), move the
-last bits of a figure, as another order of a sum does, and its speed: the summary says that speeds are not to be compared. What a
-machine changes more than that is recorded by itself: the precision as it became, and the number of devices.
-"""
+"""What differs between runs besides the backbone, in sentences: `runs.aspects` knows what can decide a figure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbook.runs.aspects import aspect_words, aspects
 from workbook.runs.folder import Run, by_start
-from workbook.views.compare.tables import ABSENT, as_text, comparison, numbers_of, value_at
+from workbook.views.compare.tables import as_text, comparison, numbers_of
 
-# what can decide a result besides the backbone → where run.json has it
-ASPECTS = {
-    "dataset": "parameters.dataset", "data contents": "data.hash", "detector": "parameters.detector",
-    "recipe": "parameters.recipe", "optimizer": "optimizer.type", "initial lr": "optimizer.lr",
-    "optimizer settings": "optimizer.other", "lr schedule": "schedule", "epochs": "parameters.epochs",
-    "batch size": "parameters.batch_size", "devices": "parameters.devices", "image size": "parameters.image_size",
-    "pretraining": "parameters.pretrained", "start weights": "parameters.load_from",
-    "overrides": "parameters.overrides", "precision": "settings.precision", "seed": "parameters.seed",
-    "git commit": "git_commit",
-}
-CONTENTS = ("data contents", "start weights' contents")  # hashes, of which eight digits are shown
-OF_THE_MACHINE = ("cpu_capability",)
 SHOWN = 5  # values of one of them that a sentence names; fifty runs of fifty seeds would fill the page
 
 
@@ -42,17 +25,6 @@ def differences(runs: Sequence[Run], but: str = "") -> list[str]:
     return found + _warnings(records, numbers) + _unfinished(ordered)
 
 
-def aspects(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Aspect → its value, of all that can decide a result besides the backbone; what the run has not written is not there."""
-    values = {aspect: value_at(record, path) for aspect, path in ASPECTS.items()}
-    values |= {f"version of {package}": version for package, version in record.get("versions", {}).items()}
-    values |= {
-        f"torch setting {key}": value for key, value in record.get("settings", {}).items() if key not in ("precision", *OF_THE_MACHINE)
-    }
-    values |= _weight_contents(record)
-    return {aspect: value for aspect, value in values.items() if value is not ABSENT}
-
-
 def in_ranges(numbers: Sequence[int]) -> str:
     """[1, 2, 3, 7] → '1-3, 7'."""
     groups: list[list[int]] = []
@@ -64,25 +36,12 @@ def in_ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups)
 
 
-def _weight_contents(record: Mapping[str, Any]) -> dict[str, str]:
-    """The sha256 of the weight files. Those of the backbone are compared between runs of the same backbone alone."""
-    parameters = record.get("parameters", {})
-    of_backbone = value_at(record, "model.weights")
-    contents = {}
-    for path, digest in record.get("files", {}).items():
-        if path == of_backbone and path != parameters.get("load_from"):
-            contents[f"contents of the weights of {parameters.get('backbone')}"] = digest
-        else:
-            contents["start weights' contents"] = digest
-    return contents
-
-
 def _differing(records: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> dict[str, dict[str, list[int]]]:
     """Aspect → its value in words → the experiments that have it, for the aspects with several values."""
     experiments: dict[str, dict[str, list[int]]] = {}
     for number, record in zip(numbers, records, strict=True):
         for aspect, value in aspects(record).items():
-            experiments.setdefault(aspect, {}).setdefault(as_text(_words(aspect, value)), []).append(number)
+            experiments.setdefault(aspect, {}).setdefault(as_text(aspect_words(aspect, value)), []).append(number)
     return {aspect: by_value for aspect, by_value in experiments.items() if len(by_value) > 1}
 
 
@@ -112,16 +71,3 @@ def _unfinished(ordered: Sequence[Run]) -> list[str]:
         epochs = run.record["parameters"]["epochs"]
         found.append(f"Exp {row['Exp num']} is not finished: {row['status']} after {row['Epoch']} of {epochs} epochs{reason}.")
     return found
-
-
-def _words(aspect: str, value: Any) -> str:
-    """A setting as a person writes it."""
-    if aspect.startswith("contents") or aspect in CONTENTS:
-        return str(value)[:8]
-    if aspect == "image size":
-        return "x".join(map(str, value))
-    if value in (None, "", {}, []):
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True).replace('"', "")

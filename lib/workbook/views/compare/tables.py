@@ -7,7 +7,7 @@ run does not have (a size without objects, a loss its detector does not know, a 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import write_text
+from workbook.runs.aspects import ABSENT, value_at
 from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run
 from workbook.runs.numbers import exp_numbers
 
@@ -44,8 +45,6 @@ WHOLE = ("Exp num", "Epoch", "Best Epoch", "train images", "val images", "object
          "medium objects in val", "large objects in val", "seed")
 REAL = ("initial lr", *(f"val/{key}" for key in FIGURES), "parameters (M)", "train images/s", "val images/s",
         "peak memory (MB)")
-
-ABSENT = object()  # what a run has not written
 
 
 def select(names: str = "", dataset: str = "") -> list[Run]:
@@ -156,16 +155,3 @@ def _row(number: int, run: Run) -> dict[str, Any]:
         row["Epoch"] = int(log.loc[log["mode"] == "val", "epoch"].max()) if line else 0
         row["Best Epoch"] = line["epoch"] if pd.notna(line.get("bbox_mAP")) else None
     return {"Exp num": number, **row, **{f"val/{key}": line.get(key) for key in FIGURES}, "run": run.name}
-
-
-def value_at(record: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path of run.json, `ABSENT` where it is not written."""
-    if path == "optimizer.other":
-        rest = {key: value for key, value in record.get("optimizer", {}).items() if key not in ("type", "lr")}
-        return rest if "optimizer" in record else ABSENT
-    value: Any = record
-    for key in path.split("."):
-        if not isinstance(value, Mapping) or key not in value:
-            return ABSENT
-        value = value[key]
-    return value
