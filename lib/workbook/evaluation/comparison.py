@@ -6,10 +6,7 @@ mean over its seeds. Two things move a difference of such means: which images ar
 - Images: the paired bootstrap of the difference of the seed means, as `bootstrap` draws it.
 - Seeds: the variance between the seeds of each setting, over their number.
 
-The variances are added, and Student's t with Satterthwaite's degrees of freedom gives the interval: `freedom` of the bootstrap for
-the images, seeds - 1 for each of the two settings (Welch 1947; the seeds of two settings are not taken for pairs, because the same
-number of a seed makes nothing alike in two backbones). What the seeds do on these images is in both variances, so the sum is rather
-too large than too small.
+`contrast` adds the variances and gives the interval.
 
 All pairs and all figures of a page are one family. Holm's procedure (1979) bounds the chance of any wrong winner on the page by 5%:
 `bench/false_winners.py` measures it, and how often a true lead is found.
@@ -21,17 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-import numpy as np
-from scipy.stats import t as student_t
-
 from workbook.evaluation.bootstrap import FEWEST_IMAGES, Figure, Samples
+from workbook.evaluation.contrast import Contrast, contrast, holm_levels
 
 FIGURES = ("bbox_mAP", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 ERROR = 0.05  # the chance of any wrong winner on a page
 # With two seeds the variance between them is too rough. Where seeds move a figure as much as images do, and both are normal, this test
 # named a wrong winner on 6% (2 backbones) and 8% (5) of 20,000 simulated pages; with three on at most 5%.
 FEWEST_SEEDS = 3
-NOTHING = 1e-9  # a standard error below it is the rounding of figures that nothing moves
 
 
 @dataclass(frozen=True)
@@ -102,20 +96,16 @@ class _Estimate:
     """A difference before the correction: it lacks the borders, which depend on the others of the page."""
 
     difference: Difference
-    error: float  # standard error of the value
-    freedom: float
+    contrast: Contrast
 
     @property
     def p_value(self) -> float:
         """Two-sided, that a true difference of 0 gives at least this one; 1 where no resample and no seed moves the figure."""
-        if not self.error:
-            return 1.0
-        return float(2 * student_t.sf(self.difference.value / self.error, self.freedom))
+        return min(1.0, 2 * self.contrast.p_above(0))
 
     def at(self, error_rate: float, comparisons: int) -> Difference:
-        """The difference with its interval of level 1 - error_rate; one that nothing moves cannot be told from 0, so 0 is its border."""
-        half = self.error * float(student_t.isf(error_rate / 2, self.freedom)) if self.error else self.difference.value
-        low, high = np.clip([self.difference.value - half, self.difference.value + half], -1, 1).tolist()
+        """The difference with its interval of level 1 - error_rate."""
+        low, high = self.contrast.interval(error_rate)
         return replace(self.difference, low=low, high=high, comparisons=comparisons)
 
 
@@ -150,57 +140,28 @@ def _estimate(one: str, other: str, figure: str, seeds_one: Sequence[Samples], s
     """The difference of one pair in one figure, turned so that it is not negative."""
     figures_one = [samples.figures[figure] for samples in seeds_one]
     figures_other = [samples.figures[figure] for samples in seeds_other]
-    mean = _mean(figures_one).minus(_mean(figures_other))
-    by_seed = np.array([(a.values[0], b.values[0]) for a, b in zip(figures_one, figures_other, strict=True)])  # [seeds, 2]
-    if mean.values[0] < 0:
-        one, other, mean, by_seed = other, one, _turned(mean), by_seed[:, ::-1]
-    error, freedom = _standard_error(mean, by_seed)
+    found = contrast([(1.0, figures_one), (-1.0, figures_other)])
+    if found.value < 0:
+        one, other = other, one
+        figures_one, figures_other = figures_other, figures_one
+        found = replace(found, value=-found.value)
     return _Estimate(Difference(
-        higher=one, lower=other, figure=figure, value=float(mean.values[0]), low=None, high=None, seeds=len(by_seed),
-        ahead=int((by_seed[:, 0] > by_seed[:, 1]).sum()), val_images=len(seeds_one[0].images), images=mean.images,
-        objects=mean.objects, comparisons=0,
-    ), error, freedom)
+        higher=one, lower=other, figure=figure, value=found.value, low=None, high=None, seeds=found.seeds,
+        ahead=_ahead(figures_one, figures_other), val_images=len(seeds_one[0].images), images=found.images,
+        objects=found.objects, comparisons=0,
+    ), found)
 
 
-def _mean(figures: Sequence[Figure]) -> Figure:
-    """The mean over the seeds, draw by draw."""
-    return replace(figures[0], by_class=np.mean([figure.by_class for figure in figures], axis=0))
-
-
-def _turned(difference: Figure) -> Figure:
-    return replace(difference, by_class=-difference.by_class)
-
-
-def _standard_error(mean: Figure, by_seed: np.ndarray) -> tuple[float, float]:
-    """The standard error of a difference of means, and its degrees of freedom.
-
-    mean: the difference of the means, with its draws. by_seed: [seeds, 2], the figure of each training.
-    """
-    images = mean.freedom()
-    parts = [float(np.nanvar(mean.values[1:])) * (images + 1) / images]
-    of_images = 1 / (1 / images + 1 / (len(mean.values) - 2))  # so many resamples estimate a variance only so well
-    freedoms = [of_images]
-    seeds = len(by_seed)
-    if seeds > 1:
-        parts += (by_seed.var(axis=0, ddof=1) / seeds).tolist()
-        freedoms += [seeds - 1, seeds - 1]
-    total = sum(parts)
-    if total < NOTHING**2:
-        return 0.0, of_images
-    return float(np.sqrt(total)), total**2 / sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
+def _ahead(figures: Sequence[Figure], others: Sequence[Figure]) -> int:
+    """With how many seeds the first scores more than the other with the same seed."""
+    return sum(bool(one.values[0] > other.values[0]) for one, other in zip(figures, others, strict=True))
 
 
 def _corrected(estimates: Sequence[_Estimate]) -> list[Difference]:
-    """Holm: the smallest p-value is held against 5% over all, the next against 5% over one less ... until one is too large.
-
-    Each interval is drawn at the level that its p-value was held against, those after the first failure at the level of that one. So
-    an interval excludes 0 exactly where the procedure rejects equality.
-    """
+    """Each with its interval at the level of Holm's procedure; those on too few images have none and are not counted."""
     tested = [number for number, estimate in enumerate(estimates) if estimate.difference.images >= FEWEST_IMAGES]
+    levels = holm_levels([estimates[number].p_value for number in tested], ERROR)
     found = [estimate.difference for estimate in estimates]
-    level, failed = ERROR, False
-    for rank, number in enumerate(sorted(tested, key=lambda number: estimates[number].p_value)):
-        level = level if failed else ERROR / (len(tested) - rank)
-        failed = failed or estimates[number].p_value > level
+    for number, level in zip(tested, levels, strict=True):
         found[number] = estimates[number].at(level, len(tested))
     return found
