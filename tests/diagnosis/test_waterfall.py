@@ -11,7 +11,7 @@ import pytest
 from diagnosed import SURE, at, diagnosed, jittered, lost_at, shifted
 from planted import Answer, Scene, scripted_detr, scripted_rcnn, scripted_vfnet, write_scenes
 from workbook.diagnosis.diagnose import Diagnosis, diagnose
-from workbook.diagnosis.waterfall import METRICS, NOT_COUNTED, SizeWaterfall, Waterfall, shapley_weights
+from workbook.diagnosis.waterfall import METRICS, NOT_COUNTED, SizeWaterfall, Waterfall, cost_column, shapley_weights
 from workbook.evaluation.coco_metrics import evaluate
 from workbook.evaluation.sizes import AREA_RANGES
 
@@ -195,9 +195,14 @@ def test_what_was_not_seen_has_a_bound_and_never_an_interval_of_width_0(tmp_path
 
 def test_a_saved_waterfall_is_read_as_it_was(tmp_path: Path) -> None:
     saved = diagnosed(tmp_path, [lost_at("class", box) for box in jittered(3)], resamples=20)
-    again = Waterfall.from_json(saved.waterfall.to_json())
+    again = Waterfall.from_json(saved.waterfall.to_json(), saved.waterfall.draws)
     assert again == saved.waterfall and isinstance(again.metrics["AP"]["small"], SizeWaterfall)
     assert again.metrics["AP"]["small"].is_few
+    draws = saved.waterfall.draws
+    assert len(draws) == 1 + 20 and again.draws is draws
+    for metric, sizes in saved.waterfall.metrics.items():
+        for cost in sizes["small"].stages:
+            assert draws[cost_column(metric, "small", cost.stage)].iloc[0] == pytest.approx(cost.shapley, abs=1e-6)
 
 
 def test_a_query_that_is_on_no_object_is_found_missing(tmp_path: Path) -> None:

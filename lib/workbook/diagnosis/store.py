@@ -3,6 +3,7 @@
     trace.parquet       one row an object of val                  (trace.COLUMNS, and what can be assigned)
     assignable.parquet  one row an object of train and val        (assignable.COLUMNS, and `subset`); not for every detector
     detections.parquet  one row a detection of the real detector  (diagnose.DETECTION_COLUMNS)
+    costs.parquet       one row a resample, a column a cost       (waterfall.Waterfall.draws)
     waterfall.json      the figures, and `made_from`; written last, so where it is whole, the others are
 
 Pages, plots, tables and FiftyOne read only this. What it was made from is taken before it is made: a file that changes
@@ -149,6 +150,7 @@ def save(run: Run, diagnosis: Diagnosis, made_from: MadeFrom) -> None:
     (run.folder / "waterfall.json").unlink(missing_ok=True)
     write_parquet(run.folder / "trace.parquet", diagnosis.trace)
     write_parquet(run.folder / "detections.parquet", diagnosis.detections)
+    write_parquet(run.folder / "costs.parquet", diagnosis.waterfall.draws)
     if diagnosis.assignable is not None:
         write_parquet(run.folder / "assignable.parquet", diagnosis.assignable)
     tables = diagnosis.assignable.groupby("subset") if diagnosis.assignable is not None else ()
@@ -212,7 +214,7 @@ def _why_not_current(run: Run, made_from: MadeFrom, same_place: bool = False) ->
     was made does not matter.
     """
     path = run.folder / "waterfall.json"
-    if not all((run.folder / f"{name}.parquet").is_file() for name in ("trace", "detections")):
+    if not all((run.folder / f"{name}.parquet").is_file() for name in ("trace", "detections", "costs")):
         return "it has no tables"
     saved = _made_from(path)
     if saved is None:
@@ -240,7 +242,7 @@ def _read(run: Run, config: Config) -> SavedDiagnosis:
         trace=pd.read_parquet(run.folder / "trace.parquet"),
         detections=pd.read_parquet(run.folder / "detections.parquet"),
         assignable=None if content["why_not_assignable"] else pd.read_parquet(table),
-        waterfall=Waterfall.from_json(content["metrics"]),
+        waterfall=Waterfall.from_json(content["metrics"], pd.read_parquet(run.folder / "costs.parquet")),
         false_positives=content["false_positives"], unreachable=content["unreachable"],
         why_not_assignable=content["why_not_assignable"],
         made_from=MadeFrom.from_json(content["made_from"]),

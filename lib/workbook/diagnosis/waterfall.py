@@ -14,11 +14,12 @@ others, `not counted`. A cost may be negative: there the perfect stage lets thro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import factorial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from workbook.diagnosis.oracle import Replay
 from workbook.diagnosis.stage import Stage
@@ -87,18 +88,28 @@ class SizeWaterfall:
 
 @dataclass(frozen=True)
 class Waterfall:
-    """`metrics`: AP (IoU .50 to .95) and AP50 → size → its way to 1."""
+    """`metrics`: AP (IoU .50 to .95) and AP50 → size → its way to 1.
+
+    draws: the costs of the data set itself (first row) and of every resample of its images, a column each (`cost_column`). The same
+    images give the same draws, so that the costs of two detectors can be paired.
+    """
 
     metrics: Mapping[str, Mapping[str, SizeWaterfall]]
+    draws: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """metrics → size → plain values."""
         return {name: {size: asdict(one) for size, one in sizes.items()} for name, sizes in self.metrics.items()}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Waterfall:
-        """The waterfall that `to_json` gave."""
-        return cls({name: {size: _size_from_json(one) for size, one in sizes.items()} for name, sizes in content.items()})
+    def from_json(cls, content: Mapping[str, Any], draws: pd.DataFrame) -> Waterfall:
+        """The waterfall that `to_json` gave, which leaves the draws out."""
+        return cls({name: {size: _size_from_json(one) for size, one in sizes.items()} for name, sizes in content.items()}, draws)
+
+
+def cost_column(metric: str, size: str, stage: str) -> str:
+    """The column of `Waterfall.draws` that holds the cost of a stage."""
+    return f"{metric} {size} {stage}"
 
 
 def _size_from_json(content: Mapping[str, Any]) -> SizeWaterfall:
@@ -139,10 +150,15 @@ def waterfall(
             known = figures[same] if same is not None else figures_by_size(match(gt, detections[subset], areas), resamples)
             figures[subset] = known
             bar.update()
-    return Waterfall({
-        metric: {size: _of_size({s: f[metric][size] for s, f in figures.items()}, parts) for size in AREA_RANGES}
-        for metric in METRICS
-    })
+    metrics: dict[str, dict[str, SizeWaterfall]] = {metric: {} for metric in METRICS}
+    draws: dict[str, np.ndarray] = {}
+    for metric in METRICS:
+        for size in AREA_RANGES:
+            of_size = {subset: known[metric][size] for subset, known in figures.items()}
+            costs = {part.name: _cost_figure(part, of_size) for part in parts}
+            metrics[metric][size] = _of_size(of_size, costs, parts)
+            draws |= {cost_column(metric, size, name): figure.values.astype(np.float32) for name, figure in costs.items()}
+    return Waterfall(metrics, pd.DataFrame(draws))
 
 
 def _same_as(subset: Subset, detections: Mapping[Subset, Detections], done: Iterable[Subset]) -> Subset | None:
@@ -169,9 +185,8 @@ def shapley_weights(stage: str, subsets: Iterable[Subset], count: int) -> dict[S
     return weights
 
 
-def _of_size(figures: Mapping[Subset, Figure], parts: Sequence[Stage]) -> SizeWaterfall:
+def _of_size(figures: Mapping[Subset, Figure], costs: Mapping[str, Figure], parts: Sequence[Stage]) -> SizeWaterfall:
     real, every = figures[REAL], max(figures, key=len)
-    costs = {part.name: _cost_figure(part, figures, every) for part in parts}
     ap = real.interval()
     return SizeWaterfall(
         ap.value, ap.low, ap.high, ap.objects, ap.images, ap.undetermined, ap.holds,
@@ -180,8 +195,9 @@ def _of_size(figures: Mapping[Subset, Figure], parts: Sequence[Stage]) -> SizeWa
     )
 
 
-def _cost_figure(part: Stage, figures: Mapping[Subset, Figure], every: Subset) -> Figure:
+def _cost_figure(part: Stage, figures: Mapping[Subset, Figure]) -> Figure:
     """The Shapley value of a stage, draw by draw; of what no oracle mends, what is left to 1."""
+    every = max(figures, key=len)
     if part.oracle is None:
         left = 1 - figures[every].by_class
         return replace(figures[every], by_class=np.where(np.abs(left) < EXACT, 0, left), is_difference=True)
