@@ -13,6 +13,11 @@ from workbook.models.weights import Hub, Package, Source, Url
 # Mean and standard deviation of ImageNet in 0..255, RGB: what torchvision, Swin and PVT were trained with.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+RESNET = "He et al. 2016, Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385"
+SWIN = "Liu et al. 2021, Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, https://arxiv.org/abs/2103.14030"
+PVT_V2 = "Wang et al. 2022, PVT v2: Improved Baselines with Pyramid Vision Transformer, https://arxiv.org/abs/2106.13797"
+EFFICIENTNET = "Tan and Le 2019, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, https://arxiv.org/abs/1905.11946"
+TIMM = "Wightman 2019, PyTorch Image Models, https://doi.org/10.5281/zenodo.4414861"
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,14 @@ class Backbone:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     rgb: bool = True
+    source: str = ""  # where it was published
     published: bool = False  # mmdet's detectors are published with it: their own configs hold it, and their optimizer is its
 
 
 def _pvtv2(size: str) -> Backbone:
     # lr and base batch differ by size (b4, b5: 1e-4/1.4 at 8 images); the mmdet_config says so
     address = f"https://github.com/whai362/PVT/releases/download/v2/pvt_v2_{size}.pth"
-    return Backbone(f"pvtv2_{size}", Url(address), mmdet_config=f"pvt/retinanet_pvtv2-{size}_fpn_1x_coco.py")
+    return Backbone(f"pvtv2_{size}", Url(address), mmdet_config=f"pvt/retinanet_pvtv2-{size}_fpn_1x_coco.py", source=PVT_V2)
 
 
 def _lite(number: int) -> Backbone:
@@ -43,6 +49,7 @@ def _lite(number: int) -> Backbone:
         timm=f"tf_efficientnet_lite{number}",
         mean=(127.0,) * 3,
         std=(128.0,) * 3,
+        source=f"{EFFICIENTNET} (its lite variants: tensorflow/tpu, models/official/efficientnet/lite)",
     )
 
 
@@ -53,17 +60,20 @@ BACKBONES: dict[str, Backbone] = {
             "resnet50",
             Url("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61"),
             mmdet_config="faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py",
+            source=RESNET,
             published=True,
         ),
         Backbone(
             "resnet18",
             Url("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd"),
             mmdet_config="retinanet/retinanet_r18_fpn_1x_coco.py",
+            source=RESNET,
         ),
         Backbone(
             "swin_t",
             Url("https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_tiny_patch4_window7_224.pth"),
             mmdet_config="swin/mask_rcnn_swin-t-p4-w7_fpn_1x_coco.py",
+            source=SWIN,
         ),
         *(_pvtv2(size) for size in ("b0", "b1", "b2", "b3", "b4", "b5")),
         *(_lite(number) for number in (0, 1, 2)),
@@ -97,4 +107,4 @@ def _any_timm(key: str) -> Backbone:
     mean, std = (source.mean, source.std) if source else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     r, g, b = (255 * value for value in mean)
     sr, sg, sb = (255 * value for value in std)
-    return Backbone(key, Hub(name), timm=name, mean=(r, g, b), std=(sr, sg, sb))
+    return Backbone(key, Hub(name), timm=name, mean=(r, g, b), std=(sr, sg, sb), source=f"{TIMM} ({name})")

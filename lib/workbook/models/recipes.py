@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the command reads the recipes' names, and mmdet takes secon
     from mmcv import Config
 
 Schedule = dict[str, dict[str, Any]]  # optimizer, optimizer_config, lr_config
+MMDETECTION = "the configs of MMDetection 2.28, Chen et al. 2019, https://arxiv.org/abs/1906.07155"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Setting:
 class Recipe:
     key: str
     about: str
+    source: str  # where it was published or measured
     schedule: Callable[[Setting], Schedule]
 
 
@@ -99,9 +101,11 @@ def _schedule(optimizer: dict[str, Any], lr_config: dict[str, Any], grad_clip: d
 RECIPES: dict[str, Recipe] = {
     entry.key: entry
     for entry in (
-        Recipe("official", "each backbone's published optimizer, the lr scaled to the batch", _official),
-        Recipe("seed", "the first experiments: SGD lr .002, warm-up 500, steps 8 and 11", _seed),
-        Recipe("finetune", "AdamW 3e-4 with a short warm-up: for a few hundred images or less", _finetune),
+        Recipe("official", "each backbone's published optimizer, the lr scaled to the batch",
+               f"{MMDETECTION}; lr by the batch: Goyal et al. 2017, https://arxiv.org/abs/1706.02677", _official),
+        Recipe("seed", "the first experiments: SGD lr .002, warm-up 500, steps 8 and 11", f"{MMDETECTION}, at a tenth of its lr", _seed),
+        Recipe("finetune", "AdamW 3e-4 with a short warm-up: for a few hundred images or less",
+               "Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization, https://arxiv.org/abs/1711.05101", _finetune),
     )
 }
 
