@@ -41,14 +41,14 @@ def detections(truth: dict[str, Any], share: float, seed: int) -> list[dict[str,
 
 def write_measured(
     root: Path, backbone: str, share: float, *, seed: int = 0, hour: float = 0, luck: int | None = None,
-    truth: dict[str, Any] | None = None,
+    truth: dict[str, Any] | None = None, parameters: dict[str, Any] | None = None,
 ) -> Run:
     """A finished run of this backbone and seed that finds this share of the objects. luck: which ones; by default the seed decides."""
     truth = truth or val_truth()
     found = detections(truth, share, seed if luck is None else luck)
-    run = write_run(root, backbone=backbone, hour=hour, parameters={"seed": seed}, maps=(0.1,))
+    run = write_run(root, backbone=backbone, hour=hour, parameters={"seed": seed, **(parameters or {})}, maps=(0.1,))
     val_json = root / "data" / "val.json"
-    val_json.parent.mkdir(exist_ok=True)
+    val_json.parent.mkdir(parents=True, exist_ok=True)
     val_json.write_text(json.dumps(truth))
     write_config(run.folder / "config.py", Config({"data": {"val": {"ann_file": str(val_json), "classes": ("tree",)}}}))
     write_json(run.folder / "predictions.json", found)

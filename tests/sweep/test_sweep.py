@@ -32,10 +32,11 @@ from workbook.data.catalog import find_dataset
 from workbook.errors import ParameterError, RunError
 from workbook.files import outputs_root
 from workbook.runs.folder import Run, RunBusyError, create_run, list_runs, read_log
+from workbook.studies.study import read_grids
 from workbook.sweep.command import run_sweep, split, sum_up
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
-from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
+from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, state_of
 from workbook.sweep.table import Screen, duration, plan_table, plan_words, summary_table
 from workbook.training.environment import hardware
 from workbook.training.parameters import Parameters
@@ -90,15 +91,6 @@ def test_all_wrong_names_and_values_are_refused_at_once() -> None:
         assert str(caught.value).count(part) == 1
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("backbone: [resnet50", "is no YAML"), ("- backbone: {a: 1}", "grid 1 key backbone"), ("just words", "the whole file"),
-    ("- seed: 0\n- seed: [0, null]", "grid 2 key seed"), ("", "the whole file")])
-def test_a_broken_file_is_refused_with_the_place(text: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(SweepError, match=f"x.yaml(.|\n)*{said}"):
-        read_sweep(tmp_path / "x.yaml")
-
-
 def test_every_parameter_of_a_run_is_an_option_of_the_sweep() -> None:
     assert set(Parameters.model_fields) <= set(inspect.signature(sweep).parameters)
     assert split("seed", "0,1") == [0, 1] and split("backbone", "a, b") == ["a", "b"] and split("overrides", "x=[1,2]") == ["x=[1,2]"]
@@ -122,12 +114,12 @@ def test_the_demo_file_asks_for_the_runs_of_make_demo() -> None:
     asked = {given[at + 1]: given[at + 2] for at in range(0, len(given), 3)}
     asked = {name: int(value) if value.isdigit() else value for name, value in asked.items()}
     demo = {"dataset": "tree_crowns", "backbone": ["tf_efficientnet_lite0", "tf_efficientnet_lite2"]}
-    assert [entry.run.name for entry in make_plan(read_sweep(ROOT / "studies/demo.yaml"))] == [
+    assert [entry.run.name for entry in make_plan(read_grids(ROOT / "studies/demo.yaml"))] == [
         entry.run.name for entry in make_plan([{**demo, **asked}])]
 
 
 def test_the_original_file_asks_for_the_first_experiments() -> None:
-    plan = make_plan(read_sweep(ROOT / "studies/original.yaml"))
+    plan = make_plan(read_grids(ROOT / "studies/original.yaml"))
     assert [(entry.parameters.detector, entry.parameters.backbone) for entry in plan] == [
         *(("faster_rcnn", backbone) for backbone in ("resnet50", "swin_t", "pvtv2_b0", "pvtv2_b5")),
         ("vfnet", "resnet50"), ("detr", "resnet50")]

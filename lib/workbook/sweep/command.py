@@ -11,10 +11,12 @@ from rich.console import Console
 
 from workbook.files import outputs_root
 from workbook.runs.folder import list_runs, unreadable
+from workbook.studies.grids import Grid, Value
+from workbook.studies.study import read_grids
 from workbook.sweep.eta import Eta
 from workbook.sweep.execute import execute
 from workbook.sweep.local import LocalExecutor
-from workbook.sweep.plan import Entry, Executor, Grid, SweepError, Value, asked_runs, check_plan, make_plan, read_sweep
+from workbook.sweep.plan import Entry, Executor, SweepError, asked_runs, check_plan, make_plan
 from workbook.sweep.table import Screen, plan_table, plan_words, summary_table
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters
@@ -24,11 +26,16 @@ INTERRUPTED = 130
 
 def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, on: str, address: str, dry_run: bool) -> int:
     """Plan, check, train, sum up. Returns the exit code: 0, 1 when a run failed or was stopped from outside, 130 when interrupted."""
-    outputs_root()  # an address is refused before anything else is asked for
-    options = {name: split(name, value) for name, value in given.items()}
+    options = split_all(given)
     if not file and not options:
         raise SweepError("which runs? Give a file (studies/demo.yaml) or values (--backbone resnet50,swin_t --seed 0,1,2)")
-    grids: list[Grid] = [{**grid, **options} for grid in (read_sweep(file) if file else [{}])]
+    grids: list[Grid] = [{**grid, **options} for grid in (read_grids(file) if file else [{}])]
+    return train_all(grids, slots, on, address, dry_run)[1]
+
+
+def train_all(grids: Sequence[Grid], slots: int | None, on: str, address: str, dry_run: bool) -> tuple[list[Entry], int]:
+    """Plan, check, train, sum up. Returns the plan, empty when it was interrupted before there was one, and the exit code."""
+    outputs_root()  # an address is refused before anything else is asked for
     asked = asked_runs(grids)
     console = open_console()
     plan: list[Entry] = []
@@ -43,7 +50,7 @@ def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, 
         print_broken_runs(console)
         console.print(plan_words(plan, eta, executor.slots))
         if dry_run:
-            return 0
+            return plan, 0
         with closing(execute(plan, executor)) as steps, Screen(plan, eta, executor.slots, console) as screen:
             for _ in steps:
                 screen.update()
@@ -53,7 +60,12 @@ def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, 
     finally:
         signal.signal(signal.SIGTERM, before)
     sum_up(plan, console)
-    return code
+    return plan, code
+
+
+def split_all(given: Mapping[str, Value]) -> dict[str, list[Value]]:
+    """The options of the command as values of a grid."""
+    return {name: split(name, value) for name, value in given.items()}
 
 
 def split(name: str, value: Value) -> list[Value]:

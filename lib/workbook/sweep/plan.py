@@ -5,25 +5,19 @@ A sweep is a list of grids; a grid gives a value or a list of values for any par
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
-
-import yaml
-from pydantic import StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from workbook.data.catalog import Dataset, find_dataset
 from workbook.data.reading import DataError
 from workbook.errors import ParameterError, WorkbookError
 from workbook.runs.folder import NOT_IDENTITY, Run, read_log, run_name, runs_root
+from workbook.studies.grids import Grid, combinations
 from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters, check_parameters
 
-Value = StrictStr | StrictInt | StrictFloat
-Grid = Mapping[str, Value | list[Value]]
 RESOLVED_FROM = ("pretrained", "backbone", "load_from", "precision", "device", "devices")
 Resolved = Mapping[str, str]
 Resolver = Callable[[Sequence[Parameters]], list[Resolved]]
@@ -123,32 +117,6 @@ class Executor(Protocol):
     def start(self, entry: Entry) -> None: ...
     def ended(self, seconds: float) -> list[tuple[Entry, str, str]]: ...  # entry, state, reason
     def stop(self) -> None: ...
-
-
-def read_sweep(path: Path) -> list[Grid]:
-    """The grids of a YAML file: one mapping, or a list of them. Raises SweepError that names the file, the grid and the key."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        there = ", ".join(sorted(map(str, Path("studies").glob("*.yaml")))) or "no studies/*.yaml here"
-        raise SweepError(f"{path}: {error.strerror}. There are: {there}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SweepError(f"{path} is no YAML: {error}") from error
-    grids = [content] if isinstance(content, dict) else content
-    try:
-        return TypeAdapter(list[dict[str, Value | list[Value]]]).validate_python(grids)
-    except ValidationError as error:
-        places = dict.fromkeys(" key ".join(str(part + 1 if isinstance(part, int) else part) for part in problem["loc"][:2])
-                               for problem in error.errors())
-        wrong = "\n".join(f"  - grid {place}" if place else "  - the whole file" for place in places)
-        raise SweepError(f"{path} is no sweep. Each grid maps parameters of a run to a value or a list of values "
-                         f"(text or numbers). Wrong at:\n{wrong}") from None
-
-
-def combinations(grids: Sequence[Grid]) -> list[dict[str, Value]]:
-    """Every combination of every grid, in the order in which they are written."""
-    listed = [{name: value if isinstance(value, list) else [value] for name, value in grid.items()} for grid in grids]
-    return [dict(zip(grid, values, strict=True)) for grid in listed for values in itertools.product(*grid.values())]
 
 
 def asked_runs(grids: Sequence[Grid]) -> list[Parameters]:
