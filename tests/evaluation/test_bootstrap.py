@@ -287,6 +287,7 @@ def test_95_percent_is_written_only_where_it_was_measured() -> None:
     assert "(95%: 0.2" in words(3, 40, 60) and "(95%: 0.2" in words(30, 60, 200)
     assert "held the truth in 92% of made cases" in words(3, 40, 49)
     assert "held the truth in 84% of made cases" in words(30, 5, 200) and "95%" not in words(30, 5, 200)
+    assert words(30, 5, 200).startswith("undetermined, half of its 30 classes are in 5 images or fewer, and what so few say is too high: 0")
     assert "(95%: +0.2" in words(30, 5, 200, is_difference=True)
     assert "(95%: 0.2" in words(3, 5, 60)  # few rare classes hide nothing
 

@@ -45,8 +45,8 @@ USEFUL_WIDTH, USEFUL_SHARE = 0.1, 0.5
 class Interval:
     """A figure, where it may truly lie, and what that rests on. All three are None where there is no truth.
 
-    undetermined: of a precision, that the interval is wider than .1 and than half the value; of a difference, that it
-    holds 0, so that its sign cannot be told; of both, that fewer than 10 images hold such objects.
+    undetermined: of a precision, that the interval is wider than .1 and than half the value, or that the precision is a mean over many
+    rare classes; of a difference, that it holds 0, so that its sign cannot be told; of both, that fewer than 10 images hold such objects.
     """
 
     value: float | None
@@ -58,16 +58,22 @@ class Interval:
     is_difference: bool = False
     level: float = LEVEL
     holds: float = LEVEL  # the share of such intervals, of 95%, that held the truth on made data (`bench/coverage.py`)
+    rests_on: str = ""  # the many rare classes that make a precision undetermined, in words
+
+    @property
+    def is_few(self) -> bool:
+        """Whether so few images hold such objects that no interval is to be trusted."""
+        return self.images < FEWEST_IMAGES
 
     def words(self) -> str:
-        """`0.041 (95%: 0.020 to 0.066), 81 objects in 63 images`, after `undetermined, too wide: ` where it is.
+        """`0.041 (95%: 0.020 to 0.066), 81 objects in 63 images`, after `undetermined, too wide: ` where it is, or after what it rests on.
 
         Where such intervals hold the truth less often than 95%, that share is named instead; on fewer than 10 images there is none.
         """
         on = f"{_counted(self.objects, 'object')} in {_counted(self.images, 'image')}"
         if self.value is None:
             return "no objects"
-        if self.images < FEWEST_IMAGES:
+        if self.is_few:
             return f"undetermined: {on} {'is' if self.objects == 1 else 'are'} too few for an interval"
         sign = "+" if self.is_difference else ""
         borders = f"{self.low:{sign}.3f} to {self.high:{sign}.3f}"
@@ -76,7 +82,8 @@ class Interval:
         text = f"{self.value:{sign}.3f} ({within if is_measured_less else f'{self.level:.0%}: {borders}'}), {on}"
         if not self.undetermined:
             return text
-        return f"undetermined, {'the sign is open' if self.is_difference else 'too wide'}: {text}"
+        why = "the sign is open" if self.is_difference else "too wide"
+        return f"undetermined, {self.rests_on or why}: {text}"
 
 
 @dataclass(frozen=True)
@@ -121,18 +128,31 @@ class Figure:
         least = -1 if self.is_difference else 0
         low, high = float(np.clip(min(low, value), least, 1)), float(np.clip(max(high, value), least, 1))
         vague = low <= 0 <= high if self.is_difference else high - low > max(USEFUL_WIDTH, USEFUL_SHARE * value)
-        undetermined = vague or self.images < FEWEST_IMAGES
-        return Interval(value, low, high, self.objects, self.images, bool(undetermined), self.is_difference, level, self.holds)
+        undetermined = bool(vague or self.images < FEWEST_IMAGES or self.rare_classes)
+        return Interval(
+            value, low, high, self.objects, self.images, undetermined, self.is_difference, level, self.holds, self.rare_classes
+        )
 
     @property
     def holds(self) -> float:
         """The share of 95% intervals of such a figure that held the truth on made data. Paired differences hold it in 95%."""
-        known = self.class_images[self.class_images > 0]
         if self.is_difference:
             return LEVEL
-        if len(known) >= MANY_CLASSES and np.median(known) < RARE_IMAGES:
+        if self.rare_classes:
             return RARE_HOLD
         return FEW_HOLD if self.images < FEW_IMAGES else LEVEL
+
+    @property
+    def rare_classes(self) -> str:
+        """The many rare classes that a precision is a mean over, in words; empty where there are none.
+
+        No correction that was tried brings such intervals to 95% (`bench/verdicts.py`): the precision of a class in few images is too
+        high by more than any resample of these images shows.
+        """
+        known = self.class_images[self.class_images > 0]
+        if self.is_difference or len(known) < MANY_CLASSES or np.median(known) >= RARE_IMAGES:
+            return ""
+        return f"half of its {len(known)} classes are in {np.median(known):.0f} images or fewer, and what so few say is too high"
 
     def freedom(self) -> float:
         """Satterthwaite's degrees of freedom, from 1 to images - 1: those of a sum whose parts vary unequally."""
