@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
+from workbook.evaluation.comparison import Difference
 from workbook.views.compare.tables import labels
-from workbook.views.style import COLORS, MARKERS, MISSING, NOTHING, OUTSIDE, SIZES, new_axes, span
+from workbook.views.style import COLORS, MARKERS, MISSING, NOTHING, OUTSIDE, SIZES, new_axes, new_grid, span
 
 
 def map_by_size(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -80,6 +81,46 @@ def map_against_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Ax
     _name_points(ax, points[["parameters (M)", "val/bbox_mAP"]].to_numpy(dtype=float),
                  [f"{row['Exp num']} {row['Backbone']}" for _, row in points.iterrows()])
     return ax
+
+
+def pairs_by_size(found: Sequence[Difference]) -> list[Axes]:
+    """A panel a size: how much higher one setting of each pair scores than the other, with its corrected interval.
+
+    A filled point is a winner, a hollow one is open, or says something of two trainings alone. Where too few images hold such objects
+    there is no interval, and the words say so.
+    """
+    if not found:
+        ax = new_axes(6, 1.2)
+        ax.text(0.5, 0.5, "no two settings that can be compared", ha="center", va="center", **MISSING)
+        ax.set_axis_off()
+        return [ax]
+    figures = list(dict.fromkeys(each.figure for each in found))
+    most = max(sum(each.figure == figure for each in found) for figure in figures)
+    panels = new_grid(len(figures), 1, (9, 1.3 + 0.36 * most))
+    for ax, figure in zip(panels, figures, strict=True):
+        _pairs_of(ax, [each for each in found if each.figure == figure])
+    borders = [0.0, *(border for each in found for border in (each.value, each.low, each.high) if border is not None)]
+    margin = 0.08 * (max(borders) - min(borders)) or 0.01
+    for ax in panels:
+        ax.set_xlim(min(borders) - margin, max(borders) + margin)
+    return panels
+
+
+def _pairs_of(ax: Axes, pairs: Sequence[Difference]) -> None:
+    """The pairs in one figure."""
+    for row, each in enumerate(pairs):
+        if each.low is None or each.high is None:
+            ax.annotate("too few images", (each.value, row), (8, 0), textcoords="offset points", va="center", fontsize=8.5, **MISSING)
+        else:
+            ax.hlines(row, each.low, each.high, color=".25", linewidth=1.5)
+        ax.plot(each.value, row, marker="o", markersize=7, linestyle="none", markeredgecolor=".25",
+                markerfacecolor=COLORS[2] if each.has_winner else "white")
+    ax.axvline(0, color=".4", linewidth=0.9)
+    ax.set(yticks=range(len(pairs)), yticklabels=[f"{each.higher} less {each.lower}" for each in pairs], ylim=(len(pairs) - 0.5, -0.5))
+    ax.set_title(f"{pairs[0].figure}: {pairs[0].objects} objects in {pairs[0].images} val images")
+    ax.set_xlabel("difference of the means over the seeds, with its corrected interval")
+    ax.grid(False, axis="y")
+    sns.despine(ax=ax, left=True)
 
 
 def _name_points(ax: Axes, points: np.ndarray, names: Sequence[str]) -> None:
