@@ -152,6 +152,28 @@ def sweep(
     raise typer.Exit(run_sweep(file, asked, jobs, on, address, dry_run))
 
 
+@app.command(epilog="Example: workbook study studies/original.yaml --dataset litter --seed 0,1,2")
+@_with_parameters(_several_values)
+def study(
+    file: Annotated[Path, typer.Argument(help="a YAML file of studies/: question, claims, grid; options replace the grid's keys")],
+    *,
+    jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
+    on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
+    address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print claims and plan, train nothing")] = False,
+    **given: Any,
+) -> None:
+    """From a hypothesis to verdicts: trains what the study lacks, diagnoses, tests its claims, writes outputs/studies/NAME.
+
+    A claim comes out supported, contradicted, open (with how many seeds or images would decide it) or confounded. Ends with 1 when a run
+    failed; the same call takes up what is left.
+    """
+    from workbook.sweep.study import run_study
+
+    asked = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(run_study(file, asked, jobs, on, address, dry_run))
+
+
 @app.command("list", epilog="Example: workbook list")
 def list_command() -> None:
     """All runs, oldest first, with their status and mAP. A run is `broken off` when it is not finished and nobody trains it."""
@@ -181,13 +203,39 @@ def compare(
     dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
 ) -> None:
     """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
+    from workbook.views.compare.reported import with_reported
     from workbook.views.compare.summary import summarize
     from workbook.views.compare.tables import comparison, select, write_comparison
 
     chosen = select(runs, dataset)
-    paths = write_comparison(comparison(chosen), outputs_root())
+    datasets = [run.record["parameters"]["dataset"] for run in chosen]
+    paths = write_comparison(with_reported(comparison(chosen), datasets), outputs_root())
     open_console().print(Markdown(summarize(chosen)))
     print(*paths, sep="\n")
+
+
+@app.command(epilog="Example: workbook adopt experiments.md --dataset litter")
+def adopt(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="a Markdown or CSV table with the comparison's columns")],
+    dataset: Annotated[str, typer.Option(help="the dataset that its figures were measured on")],
+) -> None:
+    """Earlier experiments from a hand-kept table: shown as `reported` in the comparison of a dataset, never with an interval.
+
+    Every wrong row is named, and then nothing is adopted. The same table again replaces its rows.
+    """
+    from workbook.runs.reported import adopt as adopt_table
+
+    rows = adopt_table(table, dataset)
+    print(f"adopted {len(rows)} row{'' if len(rows) == 1 else 's'} of {table} for dataset {dataset}: "
+          f"`workbook compare --dataset {dataset}` shows them")
+
+
+@app.command(epilog="Example: workbook report")
+def report() -> None:
+    """One page of everything, outputs/index.html: runs, studies with their verdicts, remedies that were proven. Needs no network."""
+    from workbook.views.report import write_report
+
+    print(f"page: {write_report()}")
 
 
 @app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")
