@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # also for `python -m`
+import bad_studies  # noqa: E402
 from bad_data import BAD, exif, image_bytes, put, wide_pixels  # noqa: E402
 from small_dataset import HEIGHT, WIDTH, picture  # noqa: E402
 from trained_run import ASKED, Trained  # noqa: E402
@@ -441,6 +442,7 @@ CASES = [
     Case("Handled image files", "a 16-bit PNG that uses its range", lambda place: str(check_dataset("pets")[0]),
          "training keeps the upper 8", "handled, with a note", _seen(wide_pixels(65535))),
     *PARAMETERS, *WEIGHTS, *RUNS, *MACHINE,
+    *(Case(*row) for row in (*bad_studies.STUDIES, *bad_studies.TABLES)),
 ]
 # Tested where they belong, because each needs a training of its own:
 # part, what is wrong, what is said, what happens, file, test, words in that file
