@@ -32,7 +32,8 @@ def saved(tmp_path: Path) -> SavedDiagnosis:
 
 def test_the_folder_holds_what_others_may_read(saved: SavedDiagnosis) -> None:
     folder = saved.run.folder
-    assert {path.name for path in folder.glob("*.parquet")} == {"trace.parquet", "detections.parquet", "assignable.parquet"}
+    assert {path.name for path in folder.glob("*.parquet")} == {
+        "trace.parquet", "detections.parquet", "assignable.parquet", "costs.parquet"}
     content = read_json(folder / "waterfall.json")
     one = content["metrics"]["AP"]["small"]
     assert set(content["metrics"]) == {"AP", "AP50"} and set(content["metrics"]["AP"]) == {"all", "small", "medium", "large"}

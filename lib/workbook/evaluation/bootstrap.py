@@ -146,8 +146,8 @@ class Figure:
     def rare_classes(self) -> str:
         """The many rare classes that a precision is a mean over, in words; empty where there are none.
 
-        No correction that was tried brings such intervals to 95% (`bench/verdicts.py`): the precision of a class in few images is too
-        high by more than any resample of these images shows.
+        No correction that was tried brings such intervals to 93% at every number of images (`bench/verdicts.py`): the precision of a
+        class in few images is too high by more than any resample of these images shows.
         """
         known = self.class_images[self.class_images > 0]
         if self.is_difference or len(known) < MANY_CLASSES or np.median(known) >= RARE_IMAGES:
