@@ -92,7 +92,7 @@ def test_it_needs_no_network(root) -> None:
 
 def test_names_are_text_whatever_they_contain(root) -> None:
     write_run(root, data={"name": EVIL})
-    study("evil", claim=EVIL, words=f"open: {EVIL}")
+    study("evil", claim=EVIL, verdict="open", words=f"open: {EVIL}")
     (root / "remedies" / "x").mkdir(parents=True)
     write_json(root / "remedies" / "x" / "proof.json", proof(run=EVIL, winner="</script><script>alert(1)</script>"))
     page = Page(write_report().read_text())
