@@ -37,11 +37,12 @@ def test_next_to_nothing_is_said_where_the_bound_is_small(tmp_path: Path) -> Non
     words = summarize(diagnosed(tmp_path, scenes))
     assert "Next to nothing of AP: proposals (at most 0.019), class (at most 0.019), suppression (at most 0.019)" in words
     assert "is box**" in words
+    assert "A ? stands where the interval of a cost holds 0." in words and ") ?" in words
 
 
 def test_under_ten_images_no_interval_and_no_95_is_printed(tmp_path: Path) -> None:
     words = summarize(diagnosed(tmp_path, [lost_at("class", box) for box in jittered(3)], resamples=20))
-    assert "95%" not in words and " to 1.000" not in words and "Fewer than 10 images" in words
+    assert "95%" not in words and " to 1.000" not in words and ") ?" not in words and "Fewer than 10 images" in words
     assert "On these 3 images **class** costs most" in words and "a hint, not a finding" in words
     assert "The costliest stage" not in words
 

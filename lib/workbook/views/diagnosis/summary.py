@@ -138,8 +138,9 @@ def cost_table(diagnosis: SavedDiagnosis, size: str) -> str:
         columns[f"costs {metric}"] = [_cost(cost, of_size) for cost in costs]
         columns[f"alone, last ({metric})"] = [f"{_gain(cost.alone)}, {_gain(cost.last)}" for cost in costs]
     table = str(pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True))
+    mark = " A ? stands where the interval of a cost holds 0." if " ?" in table else ""
     return ("What each stage costs: the mean over all orders of what making it perfect brings (Shapley value); beside it what "
-            f"it brings alone, and as the last one. The costs add up to the way from the figure to 1.\n\n{table}")
+            f"it brings alone, and as the last one. The costs add up to the way from the figure to 1.{mark}\n\n{table}")
 
 
 def _gain(brings: float | None) -> str:
