@@ -84,6 +84,17 @@ def no_small(folder):
     table("annotations", [annotation(1, 1, [2, 2, 40, 40]), annotation(2, 2, [2, 2, 40, 40], 7)], "val")(folder)
 
 
+def all_tiny(folder):
+    """Every train image is 28 pixels high, and so says its entry."""
+    content = load(folder, "train")
+    for image in content["images"]:
+        image["height"] = 28
+        picture(image["id"], WIDTH, 28).save(folder / "images" / image["file_name"])
+    for entry in content["annotations"]:
+        entry.update(bbox=[5, 6, 20, 10], area=200)
+    save(folder, "train", content)
+
+
 def swap_names(folder):
     """Val's only dog and cat are something else now."""
     table("categories", [{"id": 7, "name": "cat"}, {"id": 1, "name": "bird"}], "val")(folder)
@@ -222,6 +233,13 @@ BAD = {
                               "sticks out of the image of 64x48 pixels by 4"),
     "a box under a pixel": (change("annotations", bbox=[5, 6, 0.5, 10], area=5), "note", "train.json", "annotation 1",
                             "has a side under 1 pixel"),
+    "no box that is large enough": (
+        table("annotations", [annotation(1, 1, [5, 6, 0.5, 10]), annotation(2, 2, [5, 6, 0.4, 0.3], 7)]), "error", "train.json", "",
+        "no box is left to learn from: of 2 object(s) 2 have a side under 1 px"),
+    "images without objects": (
+        table("annotations", [annotation(1, 1, [5, 6, 20, 10]), annotation(2, 1, [5, 6, 20, 10], 7)]), "note", "train.json", "",
+        "2 of 3 images have no object: training leaves them out, or with empty_images=used"),
+    "all images too small": (all_tiny, "error", "train.json", "", "all 3 images have a side under 32 px"),
     "no area": (change("annotations", area=...), "error", "train.json", "annotation 1", "area is missing"),
     "an area of zero": (change("annotations", area=0), "error", "train.json", "annotation 1", "area is 0, but must be"),
     "a NaN area": (change("annotations", area=float("nan")), "error", "train.json", "annotation 1", "area is nan"),

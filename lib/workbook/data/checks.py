@@ -11,7 +11,8 @@ from typing import Any
 from workbook.data.catalog import Dataset, dataset_folder
 from workbook.data.entries import Found, Level, Problem, entry_problems, has_id
 from workbook.data.images import MISSING, ImageFile, image_files, leaves_folder
-from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco, size_counts
+from workbook.data.learnable import images_without_objects, objects_by_hindrance, small_images
+from workbook.data.reading import SMALLEST_SIDE, Coco, DataError, content_hash, is_crowd, read_coco, size_counts
 
 __all__ = ["Coco", "Problem", "check_dataset", "content_hash", "parse_image_size", "read_coco", "require_sound"]
 
@@ -99,8 +100,30 @@ def _object_problems(split: str, content: Coco) -> Iterator[Problem]:
         yield Problem("error", f"{split}.json", "", f"it has no object (crowds are none), so nothing to {purpose}")
     elif split == "val" and not sizes["small"]:
         yield Problem("note", "val.json", "", "it has no small object (area up to 32²): bbox_mAP_s will have no value")
+    elif split == "train":
+        yield from _learning_problems(content)
     if split == "val":
         yield from _crowded_images(content)
+
+
+def _learning_problems(train: Coco) -> Iterator[Problem]:
+    """Whether training has anything to learn from, and which images it leaves out for having no object."""
+    count = len(train["images"])
+    hindrances = objects_by_hindrance(train)
+    empty = images_without_objects(train)
+    if len(small_images(train)) == count:
+        yield Problem("error", "train.json", "", (
+            f"all {count} images have a side under {SMALLEST_SIDE} px, and training leaves such images out: scale them up with their "
+            "boxes and areas, or put larger images there"))
+    elif not hindrances[""]:
+        words = ", ".join(f"{number} {reason}" for reason, number in hindrances.items() if number)
+        yield Problem("error", "train.json", "", (
+            f"no box is left to learn from: of {hindrances.total()} object(s) {words}, and training leaves such out. "
+            "A bbox is x, y, width, height in pixels of the image file"))
+    elif empty:
+        yield Problem("note", "train.json", "", (
+            f"{len(empty)} of {count} images have no object: training leaves them out, or with empty_images=used learns from them "
+            "what is background"))
 
 
 def _crowded_images(val: Coco) -> Iterator[Problem]:

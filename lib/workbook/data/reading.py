@@ -134,14 +134,3 @@ def is_crowd(annotation: Annotation) -> bool:
 def size_counts(annotations: list[Annotation]) -> Counter[str]:
     """How many objects (no crowds) are small, medium and large."""
     return Counter(size for a in annotations if not is_crowd(a) for size in sizes_of(a["area"]))
-
-
-def trainable_images(coco: Coco) -> list[int]:
-    """Ids of the images that training uses: with an annotation of a class (a crowd counts), no side under 32 pixels.
-
-    mmdet's rule (2.28, datasets/coco.py: CocoDataset._filter_imgs), without building its dataset.
-    """
-    classes = {category["id"] for category in coco["categories"]}
-    with_objects = {a["image_id"] for a in coco["annotations"] if a["category_id"] in classes}
-    large = (image for image in coco["images"] if min(image["width"], image["height"]) >= SMALLEST_SIDE)
-    return [image["id"] for image in large if image["id"] in with_objects]

@@ -16,10 +16,12 @@ from mmdet.models import build_backbone, build_detector
 from mmdet.models.detectors import BaseDetector
 
 from workbook.data.catalog import Dataset
+from workbook.data.learnable import LEFT_OUT
 from workbook.models.backbones import Backbone
 from workbook.models.detectors import Detector
 from workbook.models.gpu_ops import use_wheel_kernels
 from workbook.models.hooks import loaded_shapes
+from workbook.models.override import override, require_as_asked
 from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
 from workbook.models.timm_backbone import TimmBackbone
@@ -41,10 +43,13 @@ def build_config(
     weights: Path | None,
     load_from: str = "",
     overrides: Mapping[str, Any] | None = None,
+    empty_images: str = LEFT_OUT,
 ) -> Config:
     """The whole run as one mmcv Config. `image_size` is (width, height) in pixels that an image is scaled into, ratio kept.
 
-    `weights` is the backbone's file, or None for random. Raises ValueError for an override that names no known key.
+    `weights` is the backbone's file, or None for random. `empty_images` says whether training uses the images without objects.
+    Raises ValueError for an override that names no known key, is of another kind than what stands there, or changes what a parameter
+    decides.
     """
     model = copy.deepcopy(shipped_config(detector.config).model)
     model.backbone = copy_backbone(model.backbone, backbone, weights)
@@ -58,7 +63,7 @@ def build_config(
     config = Config(
         dict(
             model=model,
-            data=data_config(dataset, backbone, image_size, batch_size),
+            data=data_config(dataset, backbone, image_size, batch_size, empty_images),
             **copy.deepcopy(schedule),
             runner=dict(type="EpochBasedRunner", max_epochs=epochs),
             seed=seed,
@@ -67,7 +72,9 @@ def build_config(
             custom_imports=dict(imports=["workbook.data.mmdet_dataset", "workbook.models.roi_align", "workbook.models.timm_backbone"]),
         )
     )
-    return override(config, overrides or {})
+    override(config, overrides or {})
+    require_as_asked(config, image_size, len(dataset.classes))
+    return config
 
 
 def copy_backbone(own: ConfigDict, backbone: Backbone, weights: Path | None) -> ConfigDict:
@@ -103,7 +110,9 @@ def fit_channels(model: ConfigDict) -> None:
         model.bbox_head.in_channels = channels[-1]
 
 
-def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int], batch_size: int) -> dict[str, Any]:
+def data_config(
+    dataset: Dataset, backbone: Backbone, image_size: tuple[int, int], batch_size: int, empty_images: str = LEFT_OUT
+) -> dict[str, Any]:
     """mmdet's `data`. One pipeline for all detectors, so that a comparison compares them and not their augmentations.
 
     Validation keeps the ground truth, which mmdet's test pipeline drops: its losses are computed on the very same images.
@@ -123,63 +132,9 @@ def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int
     shared = dict(type="OrderedCocoDataset", classes=dataset.classes, img_prefix=str(dataset.images_dir))
     return dict(
         samples_per_gpu=batch_size,
-        train=dict(**shared, ann_file=str(dataset.train_json), pipeline=pipeline(0.5)),
+        train=dict(**shared, ann_file=str(dataset.train_json), pipeline=pipeline(0.5), filter_empty_gt=empty_images == LEFT_OUT),
         val=dict(**shared, ann_file=str(dataset.val_json), pipeline=pipeline(0.0), test_mode=True),
     )
-
-
-def override(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """Apply mmcv-style `a.b.c = value`.
-
-    Raises ValueError when there is nothing above the last key, when a number or a yes-or-no would become another kind,
-    and for a new key where nobody would miss a misspelled one: what has a `type` refuses unknown keys when it is built.
-    """
-    changes = copy.deepcopy(dict(overrides))
-    for key, new in changes.items():
-        old = _known_value(config, key)
-        _require_same_kind(key, old, new)
-        if isinstance(new, dict) and old is None:
-            new["_delete_"] = True  # mmcv asks for this where a dict comes in place of a None
-    config.merge_from_dict(changes, allow_list_keys=True)
-    return config
-
-
-def _known_value(config: Config, key: str) -> Any:
-    """What an override of `key` would replace, None for a new key. Raises ValueError where no such key can be."""
-    parent: Any = config
-    *path, last = key.split(".")
-    for part in path:
-        parent = _step_into(parent, part, key)
-    if not path and last not in config:
-        raise ValueError(f"override {key}: unknown key. Known at this level: {', '.join(config.keys())}")
-    if path and hasattr(parent, "keys") and last not in parent and not _refuses_unknown(parent, key):
-        known = ", ".join(parent.keys()) or "none"
-        raise ValueError(f"override {key}: unknown key '{last}'. Known at this level: {known}")
-    return _step_into(parent, last, key, may_be_new=True)
-
-
-def _refuses_unknown(parent: Mapping[str, Any], key: str) -> bool:
-    """Whether the reader of `parent` refuses a key that it does not know; mmdet's samplers accept and ignore any."""
-    return key.startswith(("lr_config.", "optimizer.")) or ("type" in parent and ".sampler." not in key)
-
-
-def _require_same_kind(key: str, old: Any, new: Any) -> None:
-    if isinstance(old, bool) and not isinstance(new, bool):
-        raise ValueError(f"override {key}: {new!r} is neither True nor False, as {old} is")
-    if isinstance(old, int | float) and not isinstance(new, int | float | None):
-        raise ValueError(f"override {key}: {new!r} is no number, as {old} is")
-
-
-def _step_into(parent: Any, part: str, key: str, may_be_new: bool = False) -> Any:
-    if isinstance(parent, list | tuple):
-        if part.isdigit() and int(part) < len(parent):
-            return parent[int(part)]
-        raise ValueError(f"override {key}: '{part}' is not an index below {len(parent)}")
-    if not hasattr(parent, "keys"):
-        raise ValueError(f"override {key}: there is nothing below '{parent}' to name '{part}' in")
-    if part not in parent and not may_be_new:
-        raise ValueError(f"override {key}: unknown key '{part}'. Known at this level: {', '.join(parent.keys())}")
-    return parent.get(part)
 
 
 def nested_dicts(value: Any) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import pandas as pd
 
+from workbook.data.learnable import LEFT_OUT
 from workbook.errors import RunError
 from workbook.files import WRITABLE, outputs_root, read_json, write_json
 from workbook.runs.lease import LEASE_FILE, LIMIT, Lease, Owner, living_owner
@@ -31,6 +32,8 @@ from workbook.runs.numbers import next_number
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
 NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
+# Parameters that came later → what runs from before had without them: with this value a run has the name that it had then.
+ADDED_LATER = {"empty_images": LEFT_OUT}
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
@@ -134,8 +137,14 @@ def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[st
     the precision as it became (`training.identity.resolve`). `devices` is part of it: processes that share a batch add
     up its gradients in another order, and draw other random numbers.
     """
-    asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY}
+    as_before = ADDED_LATER.items()
+    asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY and (key, value) not in as_before}
     return {**asked, **resolved, "data": data_hash}
+
+
+def with_later_parameters(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A `run.json` as runs of today write it: with the parameters that it is older than, at what they were then."""
+    return {**record, "parameters": {**ADDED_LATER, **record.get("parameters", {})}}
 
 
 def run_name(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> str:

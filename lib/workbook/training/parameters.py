@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from workbook.data.checks import parse_image_size
+from workbook.data.learnable import EMPTY_IMAGES, LEFT_OUT, USED
 from workbook.errors import ParameterError
 from workbook.models.backbones import find_backbone
 from workbook.models.detectors import find_detector
@@ -36,6 +37,7 @@ class Parameters(BaseModel):
         (1024, 1024), description="pixels an image is scaled into, ratio kept: 1024, or 1333x800"
     )
     batch_size: int = Field(2, ge=1, le=1024, description="images a step")
+    empty_images: str = Field(LEFT_OUT, description=f"train images without objects: {LEFT_OUT}, or {USED} to learn what is background")
     seed: int = Field(0, ge=0, lt=2**31, description="for weights, order, flips and sampling")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<number>")
     devices: int = Field(1, ge=1, le=64, description="how many GPUs (or processes of a CPU) share each batch")
@@ -59,10 +61,10 @@ class Parameters(BaseModel):
     def _recipe(cls, value: str) -> str:
         return find_recipe(value).key
 
-    @field_validator("tracker", "precision")
+    @field_validator("tracker", "precision", "empty_images")
     @classmethod
     def _one_of(cls, value: str, info: ValidationInfo) -> str:
-        known = {"tracker": TRACKERS, "precision": PRECISIONS}[str(info.field_name)]
+        known = {"tracker": TRACKERS, "precision": PRECISIONS, "empty_images": EMPTY_IMAGES}[str(info.field_name)]
         if value not in known:
             raise ValueError(f"unknown {info.field_name} '{value}'. Known: {', '.join(known)}")
         return value

@@ -63,6 +63,8 @@ def train(job: Job, world: World = SINGLE) -> Run:
             print(f"already done: {run.folder}")
             return run
         print(f"run folder: {run.folder}", flush=True)
+        if job.left_out:
+            print(f"note: {job.left_out}", flush=True)
         for warning in job.warnings:
             print(f"warning: {warning}", flush=True)
         if world.is_main:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbook.runs.folder import Run, by_start
+from workbook.runs.folder import Run, by_start, with_later_parameters
 from workbook.views.compare.tables import ABSENT, as_text, comparison, numbers_of, value_at
 
 # what can decide a result besides the backbone → where run.json has it
@@ -22,7 +22,7 @@ ASPECTS = {
     "batch size": "parameters.batch_size", "devices": "parameters.devices", "image size": "parameters.image_size",
     "pretraining": "parameters.pretrained", "start weights": "parameters.load_from",
     "overrides": "parameters.overrides", "precision": "settings.precision", "seed": "parameters.seed",
-    "git commit": "git_commit",
+    "use of images without objects": "parameters.empty_images", "git commit": "git_commit",
 }
 CONTENTS = ("data contents", "start weights' contents")  # hashes, of which eight digits are shown
 OF_THE_MACHINE = ("cpu_capability",)
@@ -44,6 +44,7 @@ def differences(runs: Sequence[Run], but: str = "") -> list[str]:
 
 def aspects(record: Mapping[str, Any]) -> dict[str, Any]:
     """Aspect → its value, of all that can decide a result besides the backbone; what the run has not written is not there."""
+    record = with_later_parameters(record)
     values = {aspect: value_at(record, path) for aspect, path in ASPECTS.items()}
     values |= {f"version of {package}": version for package, version in record.get("versions", {}).items()}
     values |= {

@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import write_text
-from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run
+from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run, with_later_parameters
 from workbook.runs.numbers import exp_numbers
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
@@ -39,6 +39,7 @@ ADDED = {
     "medium objects in val": "data.val_medium", "large objects in val": "data.val_large",
     "dataset": "parameters.dataset", "seed": "parameters.seed", "run": "name",
 }
+WHERE_DIFFERENT = {"empty images": "parameters.empty_images"}  # columns that are only there when the runs differ in them
 COLUMNS = ("Exp num", *SETTINGS, *(f"val/{key}" for key in FIGURES), *ADDED)
 WHOLE = ("Exp num", "Epoch", "Best Epoch", "train images", "val images", "objects in val", "small objects in val",
          "medium objects in val", "large objects in val", "seed")
@@ -74,13 +75,15 @@ def numbers_of(runs: Sequence[Run]) -> list[int]:
 
 
 def comparison(runs: Sequence[Run]) -> pd.DataFrame:
-    """The table, one row a run in the order of their start; columns are `COLUMNS`, figures are unrounded.
+    """The table, one row a run in the order of their start; columns are `COLUMNS` and those of `WHERE_DIFFERENT` in which the runs
+    differ, figures are unrounded.
 
     Val figures are those of the best epoch (largest bbox_mAP). A run that is not done shows its best epoch so far.
     """
     ordered = by_start(runs)
     rows = [_row(number, run) for number, run in zip(numbers_of(ordered), ordered, strict=True)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    differing = [column for column in WHERE_DIFFERENT if len({row[column] for row in rows}) > 1]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *differing], dtype=object)
     return table.astype({**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(REAL, "float64")})
 
 
@@ -146,8 +149,9 @@ def best_val_line(run: Run) -> dict[str, Any]:
 
 
 def _row(number: int, run: Run) -> dict[str, Any]:
-    record, line = run.record, best_val_line(run)
-    row = {column: value_at(record, path) for column, path in {**SETTINGS, **ADDED}.items()}
+    record = with_later_parameters(run.record)
+    line = best_val_line(run)
+    row = {column: value_at(record, path) for column, path in {**SETTINGS, **ADDED, **WHERE_DIFFERENT}.items()}
     row = {column: None if value is ABSENT else value for column, value in row.items()}
     if row["Image size"]:
         row["Image size"] = "x".join(map(str, row["Image size"]))

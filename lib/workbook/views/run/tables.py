@@ -18,6 +18,7 @@ def outline(job: Job) -> Styler:
     rows = {
         "run folder": job.run_folder,
         "data": f"{data['name']}: {data['train_images']} train and {data['val_images']} val images, {len(data['classes'])} classes",
+        **({"train images": job.left_out} if job.left_out else {}),
         "val objects": f"{data['val_objects']}: {data['val_small']} small, {data['val_medium']} medium, {data['val_large']} large",
         "detector": f"{config.model.type} with {asked.backbone}",
         "start weights": config.load_from or (init.checkpoint if init else "random, as asked by pretrained=none"),
