@@ -134,6 +134,11 @@ def test_large_boxes_that_stick_out_by_rounding_are_no_corners() -> None:
     assert form([[3.0, 4.0, 640.0, 480.0], [1.0, 2.0, 641.0, 479.0], [5.0, 5.0, 640.0, 480.0]]) == OtherForm()
 
 
+def test_boxes_that_are_too_large_among_others_are_no_corners() -> None:
+    """These would fit as two corners, most of the others would not."""
+    assert form([*boxes(14), *[[100.0 + n, 100.0, 600.0, 450.0] for n in range(6)]]) == OtherForm()
+
+
 def test_masks_that_fill_little_of_their_boxes_are_no_corners() -> None:
     real = [[1.0, 1.0, 80.0, 60.0], [3.0, 2.0, 90.0, 70.0], [2.0, 5.0, 70.0, 90.0], [4.0, 4.0, 60.0, 60.0]]
     assert form(real, [0.4 * box[2] * box[3] for box in real]) == OtherForm()
