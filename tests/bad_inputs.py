@@ -11,6 +11,7 @@ import html
 import io
 import os
 import re
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +22,9 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # also for `python -m`
-from bad_data import BAD, exif, image_bytes, put, wide_pixels  # noqa: E402
-from small_dataset import HEIGHT, WIDTH, picture  # noqa: E402
-from trained_run import ASKED, Trained  # noqa: E402
+from bad_data import BAD, change, exif, image_bytes, put, wide_pixels  # noqa: E402
+from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save  # noqa: E402
+from trained_run import ASKED, DATASET, Trained  # noqa: E402
 from workbook import cli  # noqa: E402
 from workbook.browse import database as fiftyone_database  # noqa: E402
 from workbook.browse.app import directions, free_port  # noqa: E402
@@ -31,12 +32,14 @@ from workbook.browse.samples import read_runs  # noqa: E402
 from workbook.data.catalog import find_dataset  # noqa: E402
 from workbook.data.checks import check_dataset, require_sound  # noqa: E402
 from workbook.data.reading import DataError  # noqa: E402
+from workbook.data.split import split  # noqa: E402
 from workbook.diagnosis.store import load_or_diagnose  # noqa: E402
 from workbook.errors import WorkbookError  # noqa: E402
 from workbook.models.backbones import BACKBONES  # noqa: E402
 from workbook.models.weights import Hub, find_weights  # noqa: E402
 from workbook.notebooks import refuse_unknown  # noqa: E402
 from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
+from workbook.runs.data import run_config  # noqa: E402
 from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
 from workbook.runs.load import load_trained
 from workbook.training.job import prepare  # noqa: E402
@@ -59,7 +62,8 @@ SAFETY = """
 
 What you are given by others (a run folder, a dataset, a weight file) is read and never run. Tested in `tests/test_safety.py`.
 
-- Weights and checkpoints are read as tensors and plain values alone; a file that holds code is refused.
+- Weights and checkpoints are read as tensors and plain values alone; a file that holds code is refused. What mmdet 3 and others are
+  known to write beside their tensors is passed over without making an object of it.
 - Downloaded weights are compared with the checksum their publisher gives (resnet18, resnet50, and what timm publishes with one). Swin and
   PVTv2 are published without: their sha256 is noted beside the file at the first download, and compared whenever the file is used.
   So later damage is noticed, but the first download is trusted.
@@ -136,6 +140,37 @@ def _no_problems(place: Place) -> None:
     assert check_dataset("pets") == []
 
 
+def _floats(place: Place) -> None:
+    content = load(place.pets, "train")
+    for a in content["annotations"]:
+        a.update(id=float(a["id"]), image_id=float(a["image_id"]), iscrowd=None)
+    save(place.pets, "train", content)
+
+
+def _objects_in(*images: int) -> Callable[[Place], None]:
+    """Only these images hold objects, and there is no val.json yet."""
+    def arrange(place: Place) -> None:
+        content = load(place.pets, "train")
+        objects = [annotation(image, image, [5.0, 6.0, 20.0, 10.0]) for image in images]
+        save(place.pets, "train", {**content, "annotations": objects})
+        (place.pets / "val.json").unlink()
+
+    return arrange
+
+
+def _split_read_only(place: Place) -> None:
+    check_dataset(place.pets, ("train",))  # which remembers the images
+    with ordinary_user(place.pets):
+        split("pets")
+
+
+SPLITS = [
+    Case("Files of a dataset", "a split where one image holds objects", lambda place: split("pets"),
+         "only one image holds objects, train_2.png", REFUSED, _objects_in(2)),
+    Case("Files of a dataset", "a split in a folder that may not be written", _split_read_only,
+         "Make the folder writable, or copy it into another folder and set WORKBOOK_DATA to that one", REFUSED, _objects_in(1, 2)),
+    Case("Boxes", "ids written 1.0, and an iscrowd of null", _no_problems, "", HANDLED, _floats),
+]
 IMAGES = {  # kind → its bytes and what its entry says; test_bad_inputs.py follows their pixels through the training pipeline
     "a CMYK JPEG": (image_bytes(picture(1).convert("CMYK"), "JPEG", quality=100), {}),
     "a grey PNG": (image_bytes(picture(1).convert("L"), "PNG"), {}),
@@ -242,6 +277,18 @@ def _another_model(path: Path) -> None:
     save_checkpoint(path, timm.create_model("resnet10t").state_dict())
 
 
+def _whole_model(path: Path) -> None:
+    import torch
+
+    torch.save(torch.nn.Linear(2, 3), path)
+
+
+def _other_names(path: Path) -> None:
+    import torch
+
+    save_checkpoint(path, {"student.layer": torch.ones(2)})
+
+
 def _cached_wrongly(place: Place) -> None:
     _empty_cache(place)
     (place.root / "torch" / "hub" / "checkpoints").mkdir(parents=True)
@@ -259,11 +306,13 @@ WEIGHTS = [
            load_from="coco.pth"),
     _weights("a web page saved as weights", "cannot be read as weights", lambda path: path.write_bytes(b"<html>404 Not Found")),
     _weights("an empty weight file", "cannot be read as weights", lambda path: path.write_bytes(b"")),
-    _weights("a weight file that holds code", "cannot be read as weights",
+    _weights("a weight file that holds code", "it holds io.open, and what is no tensor may be code, which is never run",
              lambda path: save_checkpoint(path, {"a": Harmful(path.with_name("proof"))})),
     _weights("a file without tensors", "holds no tensors by name", lambda path: save_checkpoint(path, {"epoch": 3})),
     _weights("the weights of another model", "is not a weight file of tf_efficientnet_lite0", _another_model),
     _weights("a checkpoint of another detector", "Is it the same detector and backbone?", _another_model, "load_from"),
+    _weights("a whole model instead of its tensors", "it holds torch.nn.modules.linear.Linear", _whole_model),
+    _weights("a detector of other names", "The file's first tensor is student.layer, the detector's", _other_names, "load_from"),
     Case("Weights", "a downloaded file that is damaged", lambda place: find_weights("imagenet", BACKBONES["resnet18"].weights),
          "is damaged: its sha256 begins", arrange=_cached_wrongly),
     Case("Weights", "no network", lambda place: prepare(check_parameters({**PETS, "backbone": "resnet18"})), "cannot be downloaded",
@@ -315,6 +364,26 @@ def _again(place: Place) -> str:
     return said.getvalue().strip()
 
 
+def _moved(place: Place) -> None:
+    """The run was trained on data that are no longer there, and the data folder holds a copy."""
+    _gone(place)
+    shutil.copytree(place.trained.data, place.root / "data", dirs_exist_ok=True)
+
+
+def _moved_and_changed(place: Place) -> None:
+    _moved(place)
+    change("annotations", split="val", area=77)(place.root / "data" / DATASET)
+
+
+def _gone(place: Place) -> None:
+    path = with_run(place).folder / "config.py"
+    path.write_text(path.read_text().replace(str(place.trained.data), str(place.root / "old")))
+
+
+def _no_message(place: Place) -> None:
+    run_config(place.run)
+
+
 def _again_beside_another(place: Place) -> None:
     with place.run.acquire():
         _again(place)
@@ -343,6 +412,9 @@ RUNS = [
     _run("no metrics.json", "metrics.json is missing", _without("metrics.json"), lambda place: comparison(list_runs())),
     _run("a broken metrics.json", "is not valid JSON", _with("metrics.json", lambda b: b"{"), lambda place: comparison(list_runs())),
     _run("no predictions.json", "predictions.json is missing", _without("predictions.json"), _diagnose),
+    _run("data that were moved into the data folder", "", _moved, _no_message, "handled: found by name and content"),
+    _run("data that were moved and changed", "holds other data (4 train and 2 val images", _moved_and_changed, _no_message),
+    _run("data that are gone", "is not there either. Put it back, or set WORKBOOK_DATA", _gone, _no_message),
     _run("a val file that is gone", "gone.json is missing", _with("config.py", lambda b: b.replace(b"val.json", b"gone.json")),
          _diagnose),
     _run("no best.pth", "best.pth is missing: this run has not finished an epoch", _without("checkpoints/best.pth"), _load),
@@ -455,6 +527,7 @@ MACHINE = [
 CASES = [
     *sorted((_data_case(name) for name in BAD), key=lambda case: [
         "Files of a dataset", "Images of a dataset", "Image files", "Boxes", "Classes"].index(case.part)),
+    *SPLITS,
     *(Case("Handled image files", kind, _no_problems, "", HANDLED, _seen(content, **entry))
       for kind, (content, entry) in IMAGES.items()),
     Case("Handled image files", "a 16-bit PNG that uses its range", lambda place: str(check_dataset("pets")[0]),

@@ -85,6 +85,23 @@ def shown(dataset) -> dict[str, int]:
     return dict(table(dataset)[["saved view", "shows"]].itertuples(index=False))
 
 
+def test_images_that_were_moved_are_shown_from_where_they_are(folder: Path) -> None:
+    before = browsed(NAMES[0])
+    data = folder.parent / "data"
+    moved = folder.parent / "moved"
+    shutil.copytree(data, moved)
+    path = folder / "runs" / NAMES[0] / "config.py"
+    config = path.read_text()
+    try:
+        path.write_text(config.replace(str(data), str(moved)))
+        dataset = browsed(NAMES[0])
+        shown_files = [Path(file) for file in dataset.values("filepath")]
+        assert dataset.name == before.name and len(shown_files) == 6
+        assert all(file.is_relative_to(moved) and file.is_file() for file in shown_files)
+    finally:
+        path.write_text(config)
+
+
 def test_boxes_attributes_and_views_equal_the_trace(folder: Path) -> None:
     dataset, trace = browsed(NAMES[0]), trace_of(NAMES[0], folder)
     assert dataset.persistent and dataset.name == f"scenes-{NAMES[0]}" and len(dataset) == 6

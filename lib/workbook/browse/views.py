@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import permutations
@@ -63,6 +63,7 @@ def build(browsed: Sequence[Browsed]) -> Any:
     name = dataset_name(browsed)
     with FileLock(database_folder() / f".{name}.lock"):  # two at once would both add the images
         dataset = fo.load_dataset(name) if fo.dataset_exists(name) else _new_dataset(fo, name, browsed[0])
+        _point_to_images(dataset, browsed[0])
         dataset.info["runs"] = [run.run.name for run in browsed]
         _write_labels(fo, dataset, OBJECTS, object_labels(browsed, name))
         for run in browsed:
@@ -85,10 +86,23 @@ def _new_dataset(fo: Any, name: str, run: Browsed) -> Any:
     dataset.description = "Made by `workbook browse`: objects with the stage that loses them, and predictions with COCO's match"
     dataset.add_sample_field("image_id", fo.IntField)
     dataset.add_samples([
-        fo.Sample(filepath=str(image_path(run.diagnosis.images_dir, image["file_name"]).absolute()), image_id=image["id"],
+        fo.Sample(filepath=_file_of(run, image), image_id=image["id"],
                   metadata=fo.ImageMetadata(width=image["width"], height=image["height"]))
         for image in images(run).values()], dynamic=False)
     return dataset
+
+
+def _point_to_images(dataset: Any, run: Browsed) -> None:
+    """The samples show the images where they lie now: the data may have been moved since the dataset was made."""
+    entries = images(run)
+    image_ids, before = dataset.values(["image_id", "filepath"])
+    now = [_file_of(run, entries[image_id]) for image_id in image_ids]
+    if now != before:
+        dataset.set_values("filepath", now)
+
+
+def _file_of(run: Browsed, image: Mapping[str, Any]) -> str:
+    return str(image_path(run.diagnosis.images_dir, image["file_name"]).absolute())
 
 
 def _write_labels(fo: Any, dataset: Any, field: str, labels: Iterable[tuple[int, dict[str, Any]]]) -> None:

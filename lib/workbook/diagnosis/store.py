@@ -24,7 +24,7 @@ import torch
 from mmcv import Config
 from mmdet.datasets import build_dataset
 
-from workbook.data.reading import of_classes
+from workbook.data.reading import of_classes, read_coco
 from workbook.diagnosis.assignable import unreachable_share
 from workbook.diagnosis.diagnose import Diagnosis, diagnose
 from workbook.diagnosis.family import Family, family_by_key
@@ -35,7 +35,7 @@ from workbook.errors import RunError
 from workbook.evaluation.columns import Detections
 from workbook.files import read_json, write_json, write_parquet
 from workbook.models.device import pick_device
-from workbook.runs.config import read_config
+from workbook.runs.data import run_config
 from workbook.runs.folder import Run
 from workbook.runs.load import load_trained
 
@@ -92,7 +92,7 @@ class SavedDiagnosis:
     def ground_truth(self) -> dict[str, Any]:
         """The val set as COCO evaluates it: the images, and the annotations of the run's classes."""
         val = self.config.data.val
-        return of_classes(read_json(Path(val.ann_file)), val.classes)
+        return of_classes(read_coco(Path(val.ann_file)), val.classes)
 
     @cached_property
     def results(self) -> Detections:
@@ -120,7 +120,7 @@ def load_or_diagnose(run: Run, iou: float = 0.5, device: str = "auto") -> SavedD
     if not 0 < iou < 1:
         raise ValueError(f"iou = {iou}: give the overlap from which a box fits, between 0 and 1 (.5 is usual)")
     _require_done(run)
-    config = read_config(run.folder / "config.py")
+    config = run_config(run)
     made_from = take_fingerprint(run, config, iou, pick_device(device))
     if _why_not_current(run, made_from):
         with run.acquire():
@@ -136,7 +136,7 @@ def load(run: Run) -> SavedDiagnosis:
     path = run.folder / "waterfall.json"
     if not path.is_file():
         raise RunError(f"{run.name} has no diagnosis: `workbook diagnose {run.name}` first")
-    config = read_config(run.folder / "config.py")
+    config = run_config(run)
     saved = _made_from(path)
     now = take_fingerprint(run, config, saved.iou if saved else 0.5, torch.device("cpu"))
     if reason := _why_not_current(run, now, same_place=True):

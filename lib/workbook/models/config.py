@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,19 @@ from mmcv import Config, ConfigDict
 from mmcv.utils import get_logger
 from mmdet.models import build_backbone, build_detector
 from mmdet.models.detectors import BaseDetector
+from torch import nn
 
 from workbook.data.catalog import Dataset
 from workbook.data.learnable import LEFT_OUT
 from workbook.models.backbones import Backbone
 from workbook.models.detectors import Detector
 from workbook.models.gpu_ops import use_wheel_kernels
-from workbook.models.hooks import loaded_shapes
+from workbook.models.hooks import loaded_shapes, reading
 from workbook.models.override import override, require_as_asked
 from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
 from workbook.models.timm_backbone import TimmBackbone
-from workbook.models.weights import EXTRA, WeightsError, count_numbers, read_state
+from workbook.models.weights import EXTRA, WeightsError, backbone_state, count_numbers, read_state
 
 OUTPUT_NORM = re.compile(r"norm\d\.")  # the norm that mmdet adds behind each stage of Swin; no weight file holds it
 
@@ -171,25 +172,41 @@ def build_model(config: Config) -> BaseDetector:
 def load_backbone(model: BaseDetector, path: Path) -> None:
     """Initialize the model, and make sure that all of the file has reached all of its backbone: mmcv itself only logs.
 
-    Raises WeightsError for another model's file, naming a tensor.
+    The file holds a backbone as it was published, or as a detector has it. Raises WeightsError for another model's file, naming
+    a tensor.
     """
-    given, backbone = read_state(path), model.backbone
+    backbone = model.backbone
     if isinstance(backbone, TimmBackbone):
         model.init_weights()  # which checks every tensor itself
         return
+    given = backbone_state(read_state(path))
+    kind = type(backbone).__name__
     if path.suffix == ".safetensors":
-        raise WeightsError(f"{path}: mmdet's {type(backbone).__name__} reads .pth files only. Convert it with torch.save")
-    with loaded_shapes(backbone) as loaded:
-        model.init_weights()
-    own_shapes = {name: tuple(value.shape) for name, value in backbone.named_parameters()}
-    missing = [name for name, shape in own_shapes.items() if loaded.get(name) != shape and not OUTPUT_NORM.match(name)]
-    if missing:
-        raise WeightsError(f"{path} is not a weight file of this {type(backbone).__name__}: {len(missing)} of its "
-                           f"{len(own_shapes)} tensors are missing or of another shape, first {missing[0]}")
+        raise WeightsError(f"{path}: mmdet's {kind} reads .pth files only. Convert it with torch.save")
+    with reading(given), loaded_shapes(backbone) as loaded:
+        try:
+            model.init_weights()
+            if _missing_tensors(backbone, loaded) and not _missing_tensors(backbone, _shapes(given)):
+                backbone.load_state_dict(given, strict=False)  # mmdet's own names, some of which its converter of published ones breaks
+        except (KeyError, IndexError, ValueError, RuntimeError) as error:  # of mmdet's converters, for names that they do not expect
+            raise WeightsError(f"{path} is not a weight file of this {kind}: {type(error).__name__}: {error}") from error
+    if missing := _missing_tensors(backbone, loaded):
+        raise WeightsError(f"{path} is not a weight file of this {kind}: {len(missing)} of its {len(_shapes(backbone.named_parameters()))} "
+                           f"tensors are missing or of another shape, first {missing[0]}. The file's first is {next(iter(given))}")
     # a deeper sibling (pvtv2_b2 for pvtv2_b1) has every tensor that is needed, and more
     numbers, own = count_numbers(given, without=("fc", "head")), count_numbers(backbone.state_dict())
     if numbers > EXTRA * own:
-        raise WeightsError(f"{path} holds a larger model than this {type(backbone).__name__} ({numbers:,} numbers for {own:,})")
+        raise WeightsError(f"{path} holds a larger model than this {kind} ({numbers:,} numbers for {own:,})")
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in dict(tensors).items()}
+
+
+def _missing_tensors(backbone: nn.Module, loaded: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The parameters that are not among these names and shapes."""
+    own = _shapes(backbone.named_parameters())
+    return [name for name, shape in own.items() if loaded.get(name) != shape and not OUTPUT_NORM.match(name)]
 
 
 def load_detector(model: BaseDetector, path: Path) -> list[str]:
@@ -206,7 +223,8 @@ def load_detector(model: BaseDetector, path: Path) -> list[str]:
     share = count_numbers(fitting) / count_numbers({name: own[name] for name in own.keys() - by_class})
     if share < 0.95:
         raise WeightsError(
-            f"load_from={path}: only {share:.0%} of this detector's numbers are in it. Is it the same detector and backbone?"
+            f"load_from={path}: only {share:.0%} of this detector's numbers are in it. Is it the same detector and backbone? "
+            f"The file's first tensor is {next(iter(state))}, the detector's {next(iter(own))}"
         )
     given, needed = (count_numbers({n: v for n, v in s.items() if n.startswith("backbone.")}) for s in (state, own))
     if given > EXTRA * needed:

@@ -268,7 +268,7 @@ class Training:
                 self.world.share_buffers(self.model)
                 detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label, self.world)
                 self._require_finite(losses, f"the val loss is not finite after step {self.step}", self.figures["lr"])
-                return detections, losses, evaluate(self.job.dataset.val_json, detections)
+                return detections, losses, evaluate(dict(self.job.dataset.val), detections)
         except (Stopped, RankLostError):  # a rank that stops breaks the connections of the others, which get the signal too
             if self.signals.signum:
                 self._save(before)
