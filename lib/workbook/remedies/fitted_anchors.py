@@ -55,7 +55,7 @@ def _fit(config: Config) -> Fitted:
     images = input_images(config)
     if head_config is None or not images:
         return {}
-    head = build_anchor_head(config)
+    head = build_anchor_head(config, head_config)
     default = head_config.anchor_generator
     compared = spread(images, COMPARED)
     best = max(candidates(default, images), key=lambda change: reached(head, {**default, **change}, compared))
