@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import torch
 from mmdet.core.bbox.assigners import HungarianAssigner
+from mmdet.models import build_detector
 
+from planted import small_config, small_detector
 from workbook.models.repeated_labels import RepeatedHungarianAssigner
 
+DETR = "detr/detr_r50_8x2_150e_coco.py"
 META = {"img_shape": (100, 100, 3)}
 
 
@@ -40,3 +43,23 @@ def test_with_too_few_queries_it_is_mmdets_matching() -> None:
         ours, mmdets = (each.assign(boxes, logits, gt, labels, META).gt_inds for each in (
             RepeatedHungarianAssigner(repeats=2), HungarianAssigner()))
         assert torch.equal(ours, mmdets)
+
+
+def test_the_head_is_mmdets_but_for_the_doubles() -> None:
+    """The same losses of the same weights; of two queries on one object the better one is left, and other boxes stay."""
+    config = small_config(DETR)
+    config.bbox_head.update(type="SuppressedDETRHead", nms_iou=0.7)
+    plain, ours = small_detector(DETR), build_detector(config).eval()
+    ours.load_state_dict(plain.state_dict())
+    torch.manual_seed(0)
+    logits, boxes = torch.randn(100, 4), torch.rand(100, 4) * 0.2 + 0.4
+    gt, labels = [torch.tensor([[10.0, 10, 40, 40], [50, 50, 90, 80]])], [torch.tensor([0, 2])]
+    for_loss = (logits[None], boxes[None], gt, labels, [META])
+    assert all(torch.equal(one, other) for one, other in zip(
+        plain.bbox_head.loss_single(*for_loss), ours.bbox_head.loss_single(*for_loss), strict=True))
+    logits, boxes = torch.full((100, 4), -9.0), torch.full((100, 4), 0.01)
+    logits[:, 3] = 9
+    logits[:3, 3], logits[0, 0], logits[1, 0], logits[2, 1] = -9, 3, 2, 1
+    boxes[:3] = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.51, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]])
+    left, classes = ours.bbox_head._get_bboxes_single(logits, boxes, (100, 100, 3), [1.0] * 4)
+    assert left[:2, :4].round().tolist() == [[40, 40, 60, 60], [40, 40, 60, 60]] and classes[:2].tolist() == [0, 1]
