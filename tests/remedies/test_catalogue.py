@@ -11,13 +11,16 @@ from mmdet.datasets import build_dataset
 
 from remedied import IMAGE_SIZE, config_of, context_of, remedied, train_step, write_dataset
 from workbook.data.catalog import Dataset
+from workbook.diagnosis.assignable import assignable
 from workbook.diagnosis.family import families, family_of
+from workbook.diagnosis.oracle import ImageObjects
 from workbook.errors import ParameterError
 from workbook.models.config import build_untrained
 from workbook.models.detectors import DETECTORS
 from workbook.remedies.apply import Applied, why_not
 from workbook.remedies.base import FAMILIES, Remedy
 from workbook.remedies.registry import all_remedies, parse_remedies
+from workbook.training.loader import as_batch
 from workbook.training.schedule import parse_schedule
 
 REMEDIES = {remedy.key: remedy for remedy in all_remedies()}
@@ -258,3 +261,23 @@ def test_remedies_are_applied_in_their_order(dataset: Dataset) -> None:
     assert scales[0] == scales[1] and scales[0][0] > alone.scales[0]
     ordered = parse_remedies("soft_nms,fitted_anchors,larger_images")
     assert [remedy.key for remedy in ordered] == ["larger_images", "fitted_anchors", "soft_nms"]
+
+
+@pytest.mark.parametrize(("key", "detector"), [
+    ("soft_nms", "faster_rcnn"), ("soft_nms,keep_more", "retinanet"), ("keep_more", "deformable_detr"), ("refined_boxes", "faster_rcnn"),
+    ("finer_level,keep_more", "vfnet"), ("two_stage_queries", "deformable_detr"), ("repeated_labels", "detr"),
+    ("repeated_labels", "deformable_detr"), ("repeated_labels,two_stage_queries", "deformable_detr"),
+])
+def test_the_diagnosis_reads_inside_it(dataset: Dataset, key: str, detector: str) -> None:
+    """Its probe refuses what is not, to the last digit, what the detector itself reports."""
+    config, _ = remedied(dataset, detector, key)
+    torch.manual_seed(0)
+    model = build_untrained(config).eval()
+    model.init_weights()
+    val = build_dataset(config.data.val)
+    boxes_xywh = np.array([a["bbox"] for a in dataset.val["annotations"]], float)
+    objects = ImageObjects(np.arange(len(boxes_xywh)), np.zeros(len(boxes_xywh), int), boxes_xywh)
+    family = family_of(model)
+    probe = family.probe(model, as_batch([val.with_truth(0)]), objects)
+    assert family.key == DETECTORS[detector].family and len(probe.candidates.suppressed.reported)
+    assert len(assignable(family, model, val)) == len(boxes_xywh)
