@@ -76,7 +76,7 @@ def test_what_does_not_fit_never_starts(asked: dict[str, Any], words: str) -> No
 
 def test_what_has_nothing_to_do_is_a_warning() -> None:
     asked = job("more_proposals", overrides="model.test_cfg.rpn.nms_pre=4000 model.test_cfg.rpn.max_per_img=4000")
-    assert "the remedy more_proposals changes nothing here" in asked.warnings
+    assert "the remedy more_proposals changes nothing in the config here" in asked.warnings
     assert "changes nothing here" in outline(asked).to_html()
 
 
