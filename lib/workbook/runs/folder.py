@@ -33,7 +33,7 @@ from workbook.runs.numbers import next_number
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
 NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
 # Parameters that came later → what runs from before had without them: with this value a run has the name that it had then.
-ADDED_LATER = {"empty_images": LEFT_OUT}
+ADDED_LATER = {"empty_images": LEFT_OUT, "remedies": ""}
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"

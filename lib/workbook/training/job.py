@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from mmcv import Config
+from mmdet.datasets import build_dataset
 
 import workbook.data.mmdet_dataset  # noqa: F401  registers the dataset type that the config names
 from workbook.data.catalog import Dataset, find_dataset
@@ -21,6 +22,9 @@ from workbook.models.device import pick_device, pick_precision
 from workbook.models.overrides import parse_overrides
 from workbook.models.recipes import Setting, find_recipe
 from workbook.models.weights import find_weights
+from workbook.remedies.apply import Applied, apply_remedies, overridden
+from workbook.remedies.base import Context
+from workbook.remedies.registry import parse_remedies
 from workbook.runs.folder import Run, create_run, run_name, runs_root
 from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters
@@ -44,6 +48,7 @@ class Job:
     warnings: tuple[str, ...]
     resolved: Mapping[str, str]  # what weights and precision became, see training/identity.py
     root: Path = field(default_factory=runs_root)  # the folder that holds its run folder
+    remedies: tuple[Applied, ...] = ()  # what each changed in the config
 
     @property
     def run_folder(self) -> Path:
@@ -82,12 +87,18 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
     resolved = resolve(parameters)
     images = len(trainable_images(dataset.train, parameters.empty_images))
     _require_batches(parameters, dataset, images)
-    steps = -(-images // parameters.batch_size)
     config = _config(parameters, dataset, images)
+    remedies = _apply_remedies(parameters, dataset, config)
+    steps = _steps(len(build_dataset(config.data.train)) if remedies else images, parameters)
     if parameters.load_from or parameters.pretrained not in ("imagenet", "none"):
         build_model(config)  # the user's own files: are they this model's?
-    warnings = _warnings(parameters, config, steps * parameters.epochs)
-    return Job(parameters, dataset, config, device, precision, steps, warnings, resolved, root or runs_root())
+    warnings = _warnings(parameters, config, steps * int(config.runner.max_epochs), remedies)
+    return Job(parameters, dataset, config, device, precision, steps, warnings, resolved, root or runs_root(), remedies)
+
+
+def _steps(images: int, parameters: Parameters) -> int:
+    """Steps an epoch of so many training images."""
+    return -(-images // parameters.batch_size)
 
 
 def _require_batches(parameters: Parameters, dataset: Dataset, images: int) -> None:
@@ -107,7 +118,7 @@ def _config(parameters: Parameters, dataset: Dataset, images: int) -> Config:
     """The whole run as a Config; it trains on so many images. Raises ParameterError for a recipe or an override that does not fit."""
     detector = find_detector(parameters.detector)
     backbone = find_backbone(parameters.backbone)
-    steps = -(-images // parameters.batch_size)
+    steps = _steps(images, parameters)
     weights = find_weights(parameters.pretrained, backbone.weights)
     setting = Setting(detector, backbone, parameters.batch_size, parameters.epochs, steps * parameters.epochs)
     try:
@@ -120,15 +131,35 @@ def _config(parameters: Parameters, dataset: Dataset, images: int) -> Config:
         )
         parse_schedule(config.lr_config)
         if parameters.overrides:
-            require_trainable(config, images)
+            require_trainable(config, "overrides", images)
     except ValueError as error:
         raise ParameterError(str(error)) from error
     return config
 
 
-def _warnings(parameters: Parameters, config: Config, total_steps: int) -> tuple[str, ...]:
+def _apply_remedies(parameters: Parameters, dataset: Dataset, config: Config) -> tuple[Applied, ...]:
+    """The remedies that were asked for into the config. Raises ParameterError for those that do not fit, all at once."""
+    if not parameters.remedies:
+        return ()
+    context = Context(
+        train=dataset.train, image_size=parameters.image_size, family=find_detector(parameters.detector).family,
+        classes=dataset.classes, batch_size=parameters.batch_size, epochs=parameters.epochs,
+    )
+    applied = apply_remedies(config, parse_remedies(parameters.remedies), context)
+    if problems := overridden(parse_overrides(parameters.overrides), applied):
+        raise ParameterError("; ".join(problems))
+    try:
+        parse_schedule(config.lr_config)
+        require_trainable(config, f"remedies={parameters.remedies}")
+    except ValueError as error:
+        raise ParameterError(str(error)) from error
+    return applied
+
+
+def _warnings(parameters: Parameters, config: Config, total_steps: int, remedies: tuple[Applied, ...]) -> tuple[str, ...]:
     detector = find_detector(parameters.detector)
     warnings = (
+        *(f"the remedy {applied.key} changes nothing in the config here" for applied in remedies if not applied.changes),
         step_budget_warning(detector, total_steps, parameters.batch_size, parameters.load_from),
         warmup_warning(parse_schedule(config.lr_config), total_steps),
     )

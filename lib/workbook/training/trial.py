@@ -1,4 +1,4 @@
-"""A detector with overrides is tried before it trains: what mmdet and torch would refuse in the first step is refused here."""
+"""A detector with overrides or remedies is tried before it trains: what mmdet and torch would refuse in the first step is refused here."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from workbook.training.loader import as_batch
 SIDE = 128  # pixels of the image that is tried: its deepest map is 4x4
 
 
-def require_trainable(config: Config, images: int) -> None:
+def require_trainable(config: Config, asked: str, images: int | None = None) -> None:
     """Load an image of each split, build the detector and its optimizer, and send a small image through training and detection.
 
-    images: how many a training uses, by which its steps are counted. Raises ValueError when an override forbids any of it.
+    asked: what changed the config, the first words of the message. images: how many a training uses, where that may not change.
+    Raises ValueError when any of it fails.
     """
     try:
         batch = _first_batch(config, images)
         _try_detector(config, _shrunk(batch))
     except Exception as error:  # mmdet and torch raise many kinds; each means the same for the user
-        raise ValueError(f"overrides: no detector can be built and trained with them ({_reason(error)})") from error
+        raise ValueError(f"{asked}: no detector can be built and trained with them ({_reason(error)})") from error
 
 
-def _first_batch(config: Config, images: int) -> dict[str, Any]:
+def _first_batch(config: Config, images: int | None) -> dict[str, Any]:
     """The first train image as it is trained on."""
     train_set = build_dataset(copy.deepcopy(config.data.train))
-    if len(train_set) != images:
+    if images is not None and len(train_set) != images:
         raise ValueError(f"they leave {len(train_set)} train images of {images}")
     val_set: Any = build_dataset(copy.deepcopy(config.data.val))
     as_batch([val_set.with_truth(0)])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbook.diagnosis.family import Assigned, Family, ImageProbe
+from workbook.diagnosis.family import Family, ImageProbe
 from workbook.diagnosis.nearest import candidates_found, nearest_candidates
 from workbook.diagnosis.oracle import NEAR, Candidates, ImageObjects, Suppressed, first_of_each
-from workbook.diagnosis.probing import best_object, first_cut, ranks, survey, to_numpy
+from workbook.diagnosis.probing import best_object, first_cut, nms, ranks, survey, to_numpy
 from workbook.evaluation.boxes import iou_table, to_xywh
+from workbook.models.assigners import Assigned
 from workbook.models.hooks import recorded_calls
 
 BY_NO_QUERY = "no query's box is near it"
@@ -48,14 +49,7 @@ class Query(Family):
         boxes_xywh = _boxes_xywh(boxes_cxcywh, shape, scale)
         candidate, label, score, background = _predictions(logits, head.loss_cls.use_sigmoid)
         limit = head.test_cfg.get("max_per_img", head.num_query)
-
-        def suppress(candidates: Candidates) -> Suppressed:
-            scores = torch.as_tensor(candidates.score, device=logits.device)
-            first = to_numpy(scores.topk(min(limit, len(scores)))[1])  # mmdet's own order among equals
-            rest = np.setdiff1d(np.argsort(-candidates.score, kind="stable"), first, assume_unique=True)
-            survivors = np.concatenate([first, rest])
-            return Suppressed(np.ones(len(survivors), bool), survivors, candidates.score[survivors], limit)
-
+        suppress = _suppression(limit, getattr(head, "nms_iou", None), logits.device)
         candidates = Candidates(
             candidate, label, score, boxes_xywh[candidate], np.ones(len(label), bool), boxes_xywh,
             background, best_object(iou_table(boxes_xywh, objects.boxes_xywh), NEAR), suppress,
@@ -91,6 +85,24 @@ def _predictions(logits: Tensor, by_sigmoid: bool) -> tuple[np.ndarray, np.ndarr
     probability = logits.softmax(-1)
     best, classes = probability[:, :-1].max(-1)
     return np.arange(len(best)), to_numpy(classes), to_numpy(best).astype(np.float32), to_numpy(probability[:, -1])
+
+
+def _suppression(limit: int, nms_iou: float | None, device: torch.device) -> Callable[[Candidates], Suppressed]:
+    """The best predictions up to the limit; of these, with `nms_iou`, those that no better one of the class overlaps more."""
+
+    def suppress(candidates: Candidates) -> Suppressed:
+        scores = torch.as_tensor(candidates.score, device=device)
+        first = to_numpy(scores.topk(min(limit, len(scores)))[1])  # mmdet's own order among equals
+        rest = np.setdiff1d(np.argsort(-candidates.score, kind="stable"), first, assume_unique=True)
+        reported = limit
+        if nms_iou is not None:
+            asked = np.isin(np.arange(len(scores)), first)
+            first = nms(candidates, asked, dict(type="nms", iou_threshold=nms_iou), limit, device).survivors
+            reported = len(first)
+        survivors = np.concatenate([first, rest])
+        return Suppressed(np.ones(len(scores), bool), survivors, candidates.score[survivors], reported)
+
+    return suppress
 
 
 QUERY = Query()
