@@ -31,11 +31,12 @@ from workbook.browse.samples import read_runs  # noqa: E402
 from workbook.data.catalog import find_dataset  # noqa: E402
 from workbook.data.checks import check_dataset, require_sound  # noqa: E402
 from workbook.data.reading import DataError  # noqa: E402
+from workbook.diagnosis.parameters import DiagnosisParameters  # noqa: E402
 from workbook.diagnosis.store import load_or_diagnose  # noqa: E402
 from workbook.errors import WorkbookError  # noqa: E402
 from workbook.models.backbones import BACKBONES  # noqa: E402
 from workbook.models.weights import Hub, find_weights  # noqa: E402
-from workbook.notebooks import refuse_unknown  # noqa: E402
+from workbook.notebooks import notebook_parameters  # noqa: E402
 from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
 from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
 from workbook.runs.load import load_trained
@@ -174,7 +175,7 @@ PARAMETERS = [
     _asked("a negative seed", "seed = -1: Input should be greater than or equal to 0", seed=-1),
     _asked("an image size in words", "'large' is no image size", image_size="large"),
     _asked("an image size that is too small", "16 is out of range: a side has 32 to 10000 pixels", image_size=16),
-    _asked("a dataset that is a number", "dataset = 5: Input should be a valid string", dataset=5),
+    _asked("a dataset that is a number", "no name that is there reads so. Give the name as text with papermill's -r", dataset=5),
     _asked("an unknown dataset", "no dataset 'cats'", dataset="cats"),
     _asked("a dataset that is a path", "give the name of a folder", dataset="../pets"),
     _asked("a recipe that was never published", "recipe=official: no detector with tf_efficientnet_lite0 is published", recipe="official"),
@@ -189,8 +190,8 @@ PARAMETERS = [
     _asked("an override of an unknown type", "no detector can be built and trained", overrides="optimizer.type=Adamm"),
     _asked("an override whose channels do not fit", "no detector can be built and trained", overrides="model.neck.out_channels=32"),
     _asked("an override of what has a parameter", "use the parameter epochs instead", overrides="runner.max_epochs=0"),
-    Case("Parameters", "an unknown parameter of a notebook", lambda place: refuse_unknown(
-        {"In": ["# Parameters\ncolour = 'red'\n"]}, "run", "other", "iou"), "no such parameter: colour. This notebook has: run", REFUSED),
+    Case("Parameters", "an unknown parameter of a notebook", lambda place: notebook_parameters(
+        DiagnosisParameters, {"In": ["# Parameters\ncolour = 'red'\n"]}), "colour: no such parameter. Allowed: run, other, iou", REFUSED),
     Case("Parameters", "an impossible IoU", lambda place: load_or_diagnose(place.run, 1.5), "between 0 and 1", REFUSED,
          lambda place: with_run(place)),
     Case("Parameters", "an impossible port", lambda place: free_port(70_000), "give one from 1 to 65535", REFUSED),

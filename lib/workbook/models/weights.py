@@ -194,7 +194,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not any(isinstance(value, torch.Tensor) for value in content.values()):
-        raise WeightsError(f"{path} holds no tensors by name")
+        raise WeightsError(f"{path} holds no tensors by name: pass a file as torch.save(model.state_dict(), path) writes it")
     return content
 
 
