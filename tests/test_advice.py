@@ -153,7 +153,7 @@ PARAMETERS = [
     parameter("image_size", r"a side has (\d+) to", int, image_size=16),
     parameter("image_size", r"width x height as (\d+x\d+)", image_size="large"),
     parameter("dataset", r"There are: .*?(pets)", dataset="cats"),
-    parameter("checkpoint_minutes", r"write it with a point: ([\d.]+)", checkpoint_minutes="0,5"),
+    parameter("checkpoint_minutes", r"write it with a point: ([\d.]+\d)", checkpoint_minutes="0,5"),
     instead(r"write key=value", lambda values: values.update(overrides="optimizer.lr=0.001"), overrides="optimizer.lr"),
     instead(r"use the parameter epochs instead", lambda values: values.update(overrides="", epochs=3), overrides="runner.max_epochs=3"),
     instead(r"Known at this level: .*optimizer", lambda values: values.update(overrides="optimizer.lr=1"), overrides="optimiser.lr=1"),
@@ -321,7 +321,7 @@ def write_run_folder(here: Situation) -> None:
         mine.mkdir(exist_ok=True)
         mine.chmod(0o777)
     with ordinary_user(others):
-        create_run(PETS, "5f" * 32)
+        create_run(check_parameters(PETS).model_dump(mode="json"), "5f" * 32)
 
 
 def another_outputs(here: Situation, found: re.Match[str]) -> None:

@@ -24,6 +24,7 @@ VARIABLE = "WORKBOOK_FONT"
 PACKAGES = {"manimgx_fonts": "NotoSans*.ttf", "noto_cjk_sans_jp_regular": "*.otf"}
 # a letter of each script in which files and classes are named: where no font so far has it, the system's are searched
 SCRIPTS = "中あ한عאकকਕકକகకಕകකกກកကაԱሀ"
+BOXES = "Last Resort"  # matplotlib's own font, which has a box for every letter
 FIRST_STRONG, POP = "\u2068", "\u2069"  # the Unicode controls around a text that keeps its own direction (UAX 9)
 
 
@@ -104,6 +105,8 @@ def _of_system(asked: Iterable[str]) -> list[str]:
     for entry in font_manager.fontManager.ttflist:
         if not missing:
             break
+        if entry.name.startswith(BOXES):
+            continue
         if has := missing & _letters([entry.fname]):
             missing -= has
             found.append(entry.name)
