@@ -110,6 +110,8 @@ def read_name(value: Any, there: Callable[[], Iterable[str]]) -> str:
     """
     if isinstance(value, str):
         return value
+    if isinstance(value, list | tuple | dict):
+        raise ValueError(f"one name is needed, not a {type(value).__name__}. There are: {', '.join(sorted(there())) or 'none'}")
     names = sorted(there())
     meant = [name for name in names if any(_same(value, read) for read in (as_papermill(name), as_yaml(name)))]
     if len(meant) == 1:
