@@ -60,7 +60,8 @@ def _allowed(field: FieldInfo) -> str:
     """`Allowed: a whole number from 1 to 64`, of a number with bounds; empty for anything else."""
     bounds = [words.format(value) for key, words in BOUNDS.items() for rule in field.metadata
               if (value := getattr(rule, key, None)) is not None]
-    kind = {int: "a whole number", float: "a number"}.get(field.annotation)  # type: ignore[arg-type]
+    kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
+    kind = kinds.get(field.annotation)
     return f"Allowed: {' '.join([kind, *bounds])}" if kind else ""
 
 
