@@ -1,4 +1,4 @@
-"""How many cores this process may use, and that it leaves them to others while it waits."""
+"""How many cores this process may use."""
 
 from __future__ import annotations
 
@@ -13,13 +13,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def let_waiting_threads_sleep() -> None:
-    """The threads of OpenMP, which torch computes with, sleep while they wait for their next part, unless the user has set it otherwise.
-
-    GNU's libgomp lets them run in a loop, which takes the cores from whatever else computes: two trainings on one machine then take
-    many times as long. It reads the environment when it is loaded, so this has to come before `import torch`.
-    """
-    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
