@@ -23,21 +23,25 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # also for `python -m`
 from bad_data import BAD, change, exif, image_bytes, put, wide_pixels  # noqa: E402
-from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save  # noqa: E402
+from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save, write_dataset  # noqa: E402
 from trained_run import ASKED, DATASET, Trained  # noqa: E402
 from workbook import cli  # noqa: E402
 from workbook.browse import database as fiftyone_database  # noqa: E402
 from workbook.browse.app import directions, free_port  # noqa: E402
+from workbook.browse.parameters import BrowseParameters  # noqa: E402
 from workbook.browse.samples import read_runs  # noqa: E402
 from workbook.data.catalog import find_dataset  # noqa: E402
 from workbook.data.checks import check_dataset, require_sound  # noqa: E402
+from workbook.data.parameters import DataParameters  # noqa: E402
 from workbook.data.reading import DataError  # noqa: E402
 from workbook.data.split import split  # noqa: E402
+from workbook.diagnosis.parameters import DiagnosisParameters  # noqa: E402
 from workbook.diagnosis.store import load_or_diagnose  # noqa: E402
 from workbook.errors import WorkbookError  # noqa: E402
 from workbook.models.backbones import BACKBONES  # noqa: E402
 from workbook.models.weights import Hub, find_weights  # noqa: E402
-from workbook.notebooks import refuse_unknown  # noqa: E402
+from workbook.notebooks import notebook_parameters  # noqa: E402
+from workbook.parameters import Asked  # noqa: E402
 from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
 from workbook.runs.data import run_config  # noqa: E402
 from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
@@ -192,6 +196,16 @@ def _no_gpu(place: Place) -> None:
     place.patch.setattr("torch.cuda.is_available", lambda: False)
 
 
+def _notebook(wrong: str, model: type[Asked], says: str, **values: Any) -> Case:
+    """What the first cell of a notebook says to these values."""
+    return Case("Parameters", wrong, lambda place: notebook_parameters(model, values), says, REFUSED)
+
+
+def _two_sevens(place: Place) -> None:
+    for name in ("7", "007"):
+        write_dataset(place.root / "data" / name)
+
+
 PARAMETERS = [
     _asked("an unknown parameter", "backbon: no such parameter. Allowed: dataset, detector", backbon="resnet50"),
     _asked("several wrong ones", "epochs = 0", epochs=0, backbone="resnet5", recipe="best"),
@@ -210,7 +224,7 @@ PARAMETERS = [
     _asked("a negative seed", "seed = -1: Input should be greater than or equal to 0", seed=-1),
     _asked("an image size in words", "'large' is no image size", image_size="large"),
     _asked("an image size that is too small", "16 is out of range: a side has 32 to 10000 pixels", image_size=16),
-    _asked("a dataset that is a number", "dataset = 5: Input should be a valid string", dataset=5),
+    _asked("a dataset that is a number", "no name that is there reads so. Give the name as text with papermill's -r", dataset=5),
     _asked("an unknown dataset", "no dataset 'cats'", dataset="cats"),
     _asked("a dataset that is a path", "give the name of a folder", dataset="../pets"),
     _asked("a recipe that was never published", "recipe=official: no detector with tf_efficientnet_lite0 is published", recipe="official"),
@@ -244,11 +258,22 @@ PARAMETERS = [
     _asked("an override of an unknown type", "no detector can be built and trained", overrides="optimizer.type=Adamm"),
     _asked("an override whose channels do not fit", "no detector can be built and trained", overrides="model.neck.out_channels=32"),
     _asked("an override of what has a parameter", "use the parameter epochs instead", overrides="runner.max_epochs=0"),
-    Case("Parameters", "an unknown parameter of a notebook", lambda place: refuse_unknown(
-        {"In": ["# Parameters\ncolour = 'red'\n"]}, "run", "other", "iou"), "no such parameter: colour. This notebook has: run", REFUSED),
+    Case("Parameters", "an unknown parameter of a notebook", lambda place: notebook_parameters(
+        DiagnosisParameters, {"In": ["# Parameters\ncolour = 'red'\n"]}), "colour: no such parameter. Allowed: run, other, iou", REFUSED),
     Case("Parameters", "an impossible IoU", lambda place: load_or_diagnose(place.run, 1.5), "between 0 and 1", REFUSED,
          lambda place: with_run(place)),
     Case("Parameters", "an impossible port", lambda place: free_port(70_000), "give one from 1 to 65535", REFUSED),
+    _notebook("a port in words", BrowseParameters, "Allowed: a whole number from 1 to 65535", port="abc"),
+    _notebook("no runs but None, to browse", BrowseParameters, "runs = None: ", runs=None),
+    _notebook("an App to launch, or not, in other words", BrowseParameters, "Allowed: True, False", launch="no"),
+    _notebook("an IoU with a comma", DiagnosisParameters, "write it with a point: 0.5", iou="0,5"),
+    _notebook("a list where one name is needed", DataParameters, "one name is needed, not a list", dataset=["pets", "cats"]),
+    Case("Parameters", "a dataset of which papermill made a number, and no other reads so",
+         lambda place: notebook_parameters(DataParameters, {"dataset": 2024}).dataset, "2024", "handled: taken as the name",
+         lambda place: (place.root / "data" / "pets").rename(place.root / "data" / "2024")),
+    Case("Parameters", "a dataset of which papermill made a number, and two read so",
+         lambda place: notebook_parameters(DataParameters, {"dataset": 7}), "it may be 007 or 7. Give the name as text", REFUSED,
+         _two_sevens),
 ]
 
 # ---- remedies --------------------------------------------------------------------------------------------------------

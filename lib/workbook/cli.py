@@ -19,6 +19,7 @@ from rich.table import Table
 
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
+from workbook.parameters import check as check_values
 from workbook.runs.folder import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters, check_parameters
@@ -185,10 +186,12 @@ def compare(
     dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
 ) -> None:
     """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
+    from workbook.views.compare.parameters import ComparisonParameters
     from workbook.views.compare.summary import summarize
     from workbook.views.compare.tables import comparison, select, write_comparison
 
-    chosen = select(runs, dataset)
+    asked = check_values(ComparisonParameters, {"runs": runs, "dataset": dataset})
+    chosen = select(asked.runs, asked.dataset)
     paths = write_comparison(comparison(chosen), outputs_root())
     open_console().print(Markdown(summarize(chosen)))
     print(*paths, sep="\n")
@@ -224,10 +227,12 @@ def diagnose(
     iou: Annotated[float, typer.Option(help="from this overlap on a box fits its object", min=0.01, max=0.99)] = 0.5,
 ) -> None:
     """Why a run's objects are missed: notebook 3 in the run folder, with its page. What is known already is only read."""
-    chosen = finished_run(name)
-    beside = str(finished_run(other).folder) if other else ""
+    from workbook.diagnosis.parameters import DiagnosisParameters
     from workbook.notebooks import execute_notebook
 
+    check_values(DiagnosisParameters, {"run": name, "other": other, "iou": iou})
+    chosen = finished_run(name)
+    beside = str(finished_run(other).folder) if other else ""
     page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {"run": str(chosen.folder), "other": beside, "iou": iou})
     Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))
     print(f"page: {page}")
@@ -240,10 +245,13 @@ def browse(
 ) -> None:
     """The misses themselves, in the FiftyOne App, until Ctrl-C: truth, predictions, and saved views by stage."""
     from workbook.browse.app import directions, free_port, launch
+    from workbook.browse.parameters import BrowseParameters
     from workbook.browse.samples import open_runs, read_runs
     from workbook.browse.views import build, table
 
-    chosen, _ = read_runs(open_runs(runs)), free_port(port)
+    asked = check_values(BrowseParameters, {"runs": runs, "port": port})
+    chosen = read_runs(open_runs(asked.runs))
+    free_port(port)
     try:
         dataset = build(chosen)
         session = launch(dataset, port)

@@ -18,6 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 from pymongo import MongoClient
+from requests.utils import should_bypass_proxies
 
 import planted
 from diagnosed import answers, at, diagnosed
@@ -172,7 +173,8 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
     fresh = folder.parent / "fresh"
     fresh.mkdir()
     (fresh / "runs").symlink_to(folder / "runs")
-    env = {**os.environ, "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT / "lib")}
+    proxy = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")  # nobody answers there
+    env = {**os.environ, **proxy, "NO_PROXY": "example.org", "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT / "lib")}
     del env[fiftyone_database.URI]
     code = ("from workbook.browse.samples import open_runs, read_runs\nfrom workbook.browse.views import build, table\n"
             "from workbook.browse.database import connect\n"
@@ -195,6 +197,7 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
         family = [serving.pid, *(child.pid for child in psutil.Process(serving.pid).children(recursive=True))]
         heard = [c.laddr.ip for c in psutil.net_connections("inet") if c.pid in family and c.status == psutil.CONN_LISTEN]
         assert heard and set(heard) <= {"127.0.0.1", "::1"}, "it listens to other machines"
+        assert talks_to(serving.pid, int(url.rpartition(":")[2])), "the session asks the proxy for its App: the page has no dataset"
         out, _ = other.communicate(timeout=300)
         port = json.loads((fresh / "fiftyone" / "mongod.json").read_text())["port"]
         assert out.strip().splitlines()[-1] == f"mongodb://127.0.0.1:{port} 6 10" and other.returncode == 0
@@ -206,6 +209,67 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
     while (fresh / "fiftyone" / "mongod.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not (fresh / "fiftyone" / "mongod.json").exists()
+
+
+def talks_to(pid: int, port: int) -> bool:
+    """Whether the process gets a connection to that port of this machine within a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        open_ones = [c for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED]
+        if port in [c.raddr.port for c in open_ones if c.raddr]:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+LISTED = ({}, {"no_proxy": "example.org"}, {"NO_PROXY": "a.org, 127.0.0.1"}, {"no_proxy": "", "NO_PROXY": "b.org"})
+
+
+@pytest.mark.parametrize("before", LISTED)
+def test_this_machine_is_asked_without_a_proxy_and_others_as_before(
+    before: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """requests, which FiftyOne uses, says what goes to a proxy."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    outside = [f"http://{host}/" for host in ("example.org", "a.org", "b.org", "c.org")]
+    direct = [should_bypass_proxies(url, None) for url in outside]
+    fiftyone_database._without_proxy()
+    assert all(should_bypass_proxies(f"http://{host}:5151/events", None) for host in ("127.0.0.1", "localhost"))
+    assert [should_bypass_proxies(url, None) for url in outside] == direct
+
+
+def test_two_outputs_folders_in_one_database_have_each_their_own_dataset(folder: Path, tmp_path: Path) -> None:
+    """Two people with the same data and parameters have the same run names; their photos lie in different folders."""
+    connect()
+    code = ("import json, os, sys\nfrom workbook.browse.samples import open_runs, read_runs\nfrom workbook.browse.views import build\n"
+            f"def made(outputs):\n os.environ['WORKBOOK_OUTPUTS'] = outputs\n d = build(read_runs(open_runs({NAMES[0]!r})))\n"
+            " return d.name, d.values('filepath')\n"
+            "print(json.dumps([made(outputs) for outputs in sys.argv[1:]]))")
+    folders = []
+    for who in ("first", "second"):
+        shutil.copytree(folder.parent, tmp_path / who, ignore=shutil.ignore_patterns("fiftyone", "fresh"))
+        for config in (tmp_path / who).glob("outputs/runs/*/config.py"):
+            config.write_text(config.read_text().replace(str(folder.parent), str(tmp_path / who)))
+        folders.append(str(tmp_path / who / "outputs"))
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "WORKBOOK_OUTPUTS": folders[0]}
+    done = subprocess.run([sys.executable, "-c", code, *folders, folders[0]], env=env, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second, again = json.loads(done.stdout.splitlines()[-1])
+    assert first == again and first[0] != second[0]
+    for who, (name, paths) in (("first", first), ("second", second)):
+        assert name.startswith(f"scenes-{NAMES[0]}-") and all(Path(path).is_relative_to(tmp_path / who) for path in paths)
+
+
+def test_paths_are_written_anew_when_the_photos_have_moved() -> None:
+    dataset = browsed(NAMES[0])
+    right = dataset.values("filepath")
+    dataset.limit(1).tag_samples("stays")
+    dataset.set_values("filepath", [f"/gone/{number}.png" for number in range(len(right))])
+    again = browsed(NAMES[0])
+    assert again.values("filepath") == right and again.count_sample_tags()["stays"] == 1
 
 
 def test_an_app_that_does_not_start_is_waited_for_and_then_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from bson import ObjectId
-from filelock import FileLock
 from pymongo import UpdateOne
 
-from workbook.browse.database import connect, database_folder
+from workbook.browse.database import connect, database_folder, is_own, outputs_id
 from workbook.browse.samples import OUTCOMES, Browsed, images, object_labels, prediction_labels, suffix
 from workbook.data.images import image_path
 from workbook.diagnosis.diagnose import TRUE
@@ -30,6 +29,7 @@ from workbook.diagnosis.stages.classes import CLASS
 from workbook.diagnosis.stages.ranking import RANKING
 from workbook.diagnosis.stages.suppression import SUPPRESSION
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS
+from workbook.files import shared_lock
 
 if TYPE_CHECKING:  # it imports matplotlib, and `workbook browse` draws nothing
     from pandas.io.formats.style import Styler
@@ -57,11 +57,11 @@ class SavedView:
 def build(browsed: Sequence[Browsed]) -> Any:
     """The FiftyOne dataset of these runs (see `read_runs`) with its saved views, made or made anew; returns it, persistent.
 
-    Raises BrowseError without a database.
+    In a database that others use too, its name ends with the digits of the outputs folder. Raises BrowseError without a database.
     """
     fo = connect()
-    name = dataset_name(browsed)
-    with FileLock(database_folder() / f".{name}.lock"):  # two at once would both add the images
+    name = dataset_name(browsed, "" if is_own() else outputs_id())
+    with shared_lock(database_folder() / f".{name}.lock"):  # two at once would both add the images
         dataset = fo.load_dataset(name) if fo.dataset_exists(name) else _new_dataset(fo, name, browsed[0])
         _point_to_images(dataset, browsed[0])
         dataset.info["runs"] = [run.run.name for run in browsed]
@@ -73,10 +73,11 @@ def build(browsed: Sequence[Browsed]) -> Any:
     return dataset
 
 
-def dataset_name(runs: Sequence[Browsed]) -> str:
-    """`<data>-<run>`, with several runs `<data>-<their hex digits>`: the same runs, the same dataset."""
+def dataset_name(runs: Sequence[Browsed], outputs: str = "") -> str:
+    """`<data>-<run>`, with several runs `<data>-<their hex digits>`: the same runs, the same dataset. `outputs` comes last, where given."""
     data, names = runs[0].run.record["data"]["name"], [run.run.name for run in runs]
     name = f"{data}-{names[0]}" if len(names) == 1 else "-".join([data, *(name.rsplit("-", 1)[-1] for name in names)])
+    name = f"{name}-{outputs}" if outputs else name
     digits = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if len(name) <= 90 else f"{name[:80]}-{digits}"  # FiftyOne takes 100 characters
 

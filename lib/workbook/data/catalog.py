@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from workbook.data import tree_crowns
 from workbook.data.images import ImageFile, image_files
 from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco, size_counts
+from workbook.files import shared_lock
 
 __all__ = ["EMBEDDED", "DataError", "Dataset", "data_root", "dataset_folder", "find_dataset", "summary"]
 
@@ -58,6 +57,12 @@ class Dataset:
 def data_root() -> Path:
     """The folder that holds one folder a dataset: `$WORKBOOK_DATA`, or `data/` beside `lib/`."""
     return Path(os.environ.get("WORKBOOK_DATA") or Path(__file__).resolve().parents[3] / "data").absolute()
+
+
+def dataset_names() -> list[str]:
+    """The names of all datasets that there are: folders with a train.json, and the embedded ones."""
+    there = {path.parent.name for path in data_root().glob("*/train.json") if not path.parent.name.startswith(".")}
+    return sorted(there | set(EMBEDDED))
 
 
 def dataset_folder(name: str) -> Path:
@@ -120,7 +125,7 @@ def _prepare(name: str, folder: Path) -> None:
     """Make an embedded dataset; a second process waits for the first one and finds it made."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{name}.lock"):
+        with shared_lock(folder.parent / f".{name}.lock"):
             if not folder.exists():
                 EMBEDDED[name](folder)
     except OSError as error:

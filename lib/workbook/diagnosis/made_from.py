@@ -96,5 +96,6 @@ def statements(source: str) -> str:
 
 def _hash(path: Path) -> str:
     if not path.is_file():
-        raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")
+        raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or delete the run "
+                       "folder and train again")
     return sha256(path)[:16]

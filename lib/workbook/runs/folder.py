@@ -14,7 +14,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -195,6 +195,12 @@ def open_run(name: str | Path) -> Run:
     raise RunError(f"no run '{name}' in {runs_root()}. There are:\n  {known}")
 
 
+def split_names(names: str | Sequence[str]) -> list[str]:
+    """Names, listed or separated by commas, without blanks around them and without empty ones."""
+    listed = names.split(",") if isinstance(names, str) else names
+    return [name.strip() for name in listed if name.strip()]
+
+
 def finished_run(name: str | Path = "") -> Run:
     """The finished run of this name (or at this path), or the newest finished one.
 
@@ -220,6 +226,11 @@ def _unfinished(run: Run) -> str:
         first_line = str(run.record.get("error")).partition("\n")[0]
         return f"its training failed ({first_line}). Mend that; {again}"
     return f"its training was broken off (status {run.status}): {again}"
+
+
+def run_names() -> list[str]:
+    """The names of all run folders, readable or not."""
+    return [run.name for run in _folders(None)]
 
 
 def list_runs(root: Path | None = None) -> list[Run]:

@@ -30,7 +30,8 @@ def load_trained(run: Run, device: torch.device | str = "cpu", config: Config | 
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {reason}") from error
+        raise RunError(f"{run.best_checkpoint} is not of the model in {run.folder / 'config.py'}: {reason}. Restore it, or delete "
+                       "the run folder and train again") from error
     device = torch.device(device)
     as_trained = run.record["settings"]["precision"]
     return set_precision(model, device, as_trained if has_bf16(device) else "fp32").eval(), config

@@ -148,8 +148,9 @@ def read_sweep(path: Path) -> list[Grid]:
         places = dict.fromkeys(" key ".join(str(part + 1 if isinstance(part, int) else part) for part in problem["loc"][:2])
                                for problem in error.errors())
         wrong = "\n".join(f"  - grid {place}" if place else "  - the whole file" for place in places)
-        raise SweepError(f"{path} is no sweep. Each grid maps parameters of a run to a value or a list of values "
-                         f"(text or numbers). Wrong at:\n{wrong}") from None
+        raise SweepError(f"{path} is no sweep. Each grid maps parameters of a run to a value or a list of values: text "
+                         "or numbers. Put a name that YAML takes for something else (yes, null, 2024-01-01) in quotes. "
+                         f"Wrong at:\n{wrong}") from None
 
 
 def combinations(grids: Sequence[Grid]) -> list[dict[str, Value]]:

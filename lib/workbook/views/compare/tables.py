@@ -15,7 +15,7 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import write_text
-from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run, with_later_parameters
+from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run, split_names, with_later_parameters
 from workbook.runs.numbers import exp_numbers
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
@@ -49,8 +49,8 @@ REAL = ("initial lr", *(f"val/{key}" for key in FIGURES), "parameters (M)", "tra
 ABSENT = object()  # what a run has not written
 
 
-def select(names: str = "", dataset: str = "") -> list[Run]:
-    """The runs of these comma-separated names (empty = all) on this dataset (empty = any), oldest first.
+def select(names: str | Sequence[str] = "", dataset: str = "") -> list[Run]:
+    """The runs of these names, listed or separated by commas (empty = all), on this dataset (empty = any), oldest first.
 
     A run folder that cannot be read is passed over; `runs.folder.unreadable` names it. Raises RunError for an unknown name, for a dataset
     without runs, and when there is no run; it lists what is there.
@@ -58,7 +58,7 @@ def select(names: str = "", dataset: str = "") -> list[Run]:
     known = list_runs()
     if not known:
         raise no_runs()
-    asked = {run.folder: run for run in map(open_run, filter(None, map(str.strip, names.split(","))))}
+    asked = {run.folder: run for run in map(open_run, split_names(names))}
     chosen = by_start(list(asked.values()) or known)
     on_dataset = [run for run in chosen if dataset in ("", run.record["parameters"]["dataset"])]
     if not on_dataset:
