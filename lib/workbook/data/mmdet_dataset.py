@@ -14,6 +14,7 @@ from mmdet.datasets.builder import DATASETS
 
 from workbook.data.images import LEAVES, LINKED, leaves_folder, linked_out
 from workbook.data.reading import Coco, DataError, read_coco
+from workbook.data.windows import Window
 
 
 @DATASETS.register_module()
@@ -35,6 +36,14 @@ class OrderedCocoDataset(CocoDataset):
     def with_truth(self, index: int) -> dict[str, Any]:
         """The image through the pipeline together with its ground truth, also in test mode where mmdet leaves it out."""
         return self.prepare_train_img(index)
+
+    def windows(self, index: int) -> list[Window]:
+        """The windows in which the image is tested beside its whole: none here, see tiles.WindowedValDataset."""
+        return []
+
+    def window_item(self, index: int, window: Window) -> dict[str, Any]:
+        """A window of the image through the pipeline, without ground truth."""
+        raise NotImplementedError("this dataset has no windows")
 
 
 def indexed(tables: Coco) -> COCO:

@@ -1,0 +1,167 @@
+"""Training on windows and validation in windows, cut while the images are read: no copies on disk.
+
+The whole image is always one of the views: without it the objects that are larger than a window are lost (SAHI,
+arXiv:2202.06934, trains and tests so too). So training and validation show the detector the same scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mmdet.datasets.builder import DATASETS
+
+from workbook.data import decoded  # noqa: F401  registers LoadWindow, which the pipelines name
+from workbook.data.mmdet_dataset import OrderedCocoDataset
+from workbook.data.reading import SMALLEST_SIDE
+from workbook.data.windows import MIN_VISIBLE, Window, clip, grid, visible_share
+
+EMPTY_SHARE = 0.1  # of the items of an epoch are windows without objects, where there are enough
+COVERED = 0.5  # an ignored region over more of an object than this would hide it from the assigner
+
+
+@dataclass(frozen=True)
+class View:
+    """A window of an image, or all of it. image: index among the images of the dataset."""
+
+    image: int
+    window: Window
+
+
+@dataclass(frozen=True)
+class Truths:
+    """What a view shows of the objects of its image, in pixels of the view."""
+
+    boxes_xyxy: np.ndarray  # [objects, 4] clipped to the view
+    labels: np.ndarray  # [objects]
+    ignored_xyxy: np.ndarray  # [regions, 4] pieces that are too small a part of their object to be one
+    rows: np.ndarray  # [objects] which of the image's boxes they are
+
+
+def truths_in(window: Window, boxes_xyxy: np.ndarray, labels: np.ndarray) -> Truths:
+    """The objects of an image as a window shows them. boxes_xyxy [n, 4], labels [n]: those of the image.
+
+    A box of which MIN_VISIBLE is to be seen is an object, clipped. What is left of the others is an ignored region, but for
+    one that covers an object: mmdet's assigners give nothing that lies in an ignored region.
+    """
+    share = visible_share(boxes_xyxy, window)
+    clipped = clip(boxes_xyxy, window)
+    is_object = (share >= MIN_VISIBLE) & (clipped[:, 2:] - clipped[:, :2] >= 1).all(axis=1)
+    rows = np.flatnonzero(is_object)
+    ignored = clipped[(share > 0) & ~is_object]
+    hides = np.array([(_share_in(clipped[rows], region) > COVERED).any() for region in ignored], bool)
+    return Truths(clipped[rows], labels[rows], ignored[~hides], rows)
+
+
+def _share_in(boxes_xyxy: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """[n] the share of each box that lies in the region [4]."""
+    sides = np.minimum(boxes_xyxy[:, 2:], region[2:]) - np.maximum(boxes_xyxy[:, :2], region[:2])
+    return sides.clip(min=0).prod(axis=1) / (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+
+
+@DATASETS.register_module()
+class WindowedTrainDataset(OrderedCocoDataset):
+    """An item a view: every image whole, each of its windows with objects, and some of those without any.
+
+    window_side: pixels of the original image; each view is then resized as the pipeline resizes an image. empty_share: of
+    the items; which of the empty windows such an item shows is drawn when it is read. A window that holds nothing but
+    pieces of objects, or crowds, is no item: without an object mmdet's assigners know no ignored region.
+    """
+
+    def __init__(self, *arguments: Any, window_side: int, empty_share: float = EMPTY_SHARE, **named: Any) -> None:
+        self.window_side = sound_side(window_side)
+        if not 0 <= empty_share < 1:
+            raise ValueError(f"empty_share={empty_share}: the share of the items without objects. Allowed: from 0 to below 1")
+        self.empty_share = empty_share
+        super().__init__(*arguments, **named)
+
+    def _set_group_flag(self) -> None:
+        """mmdet calls this when it has chosen the images: here the views of them are chosen."""
+        self.views: list[View] = []
+        self.empty: list[View] = []
+        for index in range(len(self.data_infos)):
+            self._add_views(index)
+        asked = round(self.empty_share / (1 - self.empty_share) * len(self.views))
+        self.empty_items = min(asked, len(self.empty))
+        self.flag = np.zeros(len(self), np.uint8)
+
+    def _add_views(self, index: int) -> None:
+        info = self.data_infos[index]
+        self.views.append(View(index, whole(info)))
+        truth = self.get_ann_info(index)
+        annotated = np.array([a["bbox"] for a in self.coco.imgToAnns[info["id"]] if a["category_id"] in self.cat_ids], float)
+        annotated = annotated.reshape(-1, 4)
+        annotated[:, 2:] += annotated[:, :2]
+        for window in windows_of(info, self.window_side):
+            if len(truths_in(window, truth["bboxes"], truth["labels"]).rows):
+                self.views.append(View(index, window))
+            elif not visible_share(annotated, window).any():
+                self.empty.append(View(index, window))
+
+    def __len__(self) -> int:
+        return len(self.views) + self.empty_items
+
+    def truths(self, view: View) -> Truths:
+        """The objects as this view shows them; those of a whole image are mmdet's, and it has no ignored region."""
+        truth = self.get_ann_info(view.image)
+        if view.window == whole(self.data_infos[view.image]):
+            return Truths(truth["bboxes"], truth["labels"], np.zeros((0, 4)), np.arange(len(truth["labels"])))
+        return truths_in(view.window, truth["bboxes"], truth["labels"])
+
+    def prepare_train_img(self, idx: int) -> Any:
+        """Item `idx` through the pipeline; the numpy generator, which the loader seeds by item, draws an empty window."""
+        view = self.views[idx] if idx < len(self.views) else self.empty[np.random.randint(len(self.empty))]
+        truths = self.truths(view)
+        info = self.data_infos[view.image]
+        results = {
+            "img_info": {**info, "width": view.window.width, "height": view.window.height},
+            "ann_info": {
+                "bboxes": truths.boxes_xyxy.astype(np.float32), "labels": truths.labels,
+                "bboxes_ignore": truths.ignored_xyxy.astype(np.float32),
+            },
+            "window": view.window,
+        }
+        self.pre_pipeline(results)
+        return self.pipeline(results)
+
+
+@DATASETS.register_module()
+class WindowedValDataset(OrderedCocoDataset):
+    """Images as they are, and the windows of each beside. window_side: pixels of the original image."""
+
+    def __init__(self, *arguments: Any, window_side: int, **named: Any) -> None:
+        self.window_side = sound_side(window_side)
+        super().__init__(*arguments, **named)
+
+    def windows(self, index: int) -> list[Window]:
+        """The windows of an image; none where one would be the whole image."""
+        return windows_of(self.data_infos[index], self.window_side)
+
+    def window_item(self, index: int, window: Window) -> dict[str, Any]:
+        """A window through the pipeline, without ground truth."""
+        none = np.zeros((0, 4), np.float32)
+        info = {**self.data_infos[index], "width": window.width, "height": window.height}
+        truth = {"bboxes": none, "labels": np.zeros(0, np.int64), "bboxes_ignore": none}
+        results = {"img_info": info, "ann_info": truth, "window": window}
+        self.pre_pipeline(results)
+        return self.pipeline(results)
+
+
+def whole(info: dict[str, Any]) -> Window:
+    """All of an image as a window. info: its entry in the COCO file."""
+    return Window(0, 0, info["width"], info["height"])
+
+
+def windows_of(info: dict[str, Any], side: int) -> list[Window]:
+    """The grid of an image; empty where one window would be the whole image. info: its entry in the COCO file."""
+    found = grid(info["width"], info["height"], side)
+    return [] if found == [whole(info)] else found
+
+
+def sound_side(side: Any) -> int:
+    """The side of windows. Raises ValueError for one that training could not use."""
+    if not isinstance(side, int) or isinstance(side, bool) or side < SMALLEST_SIDE:
+        raise ValueError(f"window_side={side!r}: the side of a window in pixels of the original image. Allowed: whole numbers "
+                         f"from {SMALLEST_SIDE}")
+    return side
