@@ -38,6 +38,11 @@ class OrderedCocoDataset(CocoDataset):
         """The image through the pipeline together with its ground truth, also in test mode where mmdet leaves it out."""
         return self.prepare_train_img(index)
 
+    def pre_pipeline(self, results: dict[str, Any]) -> None:
+        """What mmdet adds for the pipeline, and the dataset itself, for a transform that shows more than one image."""
+        super().pre_pipeline(results)
+        results["dataset"] = self
+
     def windows(self, index: int) -> list[Window]:
         """The windows in which the image is tested beside its whole: none here, see tiles.WindowedValDataset."""
         return []

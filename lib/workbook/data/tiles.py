@@ -80,6 +80,7 @@ class WindowedTrainDataset(OrderedCocoDataset):
         """mmdet calls this when it has chosen the images: here the views of them are chosen."""
         self.views: list[View] = []
         self.empty: list[View] = []
+        self.with_objects: list[list[Window]] = []  # of each image
         for index in range(len(self.data_infos)):
             self._add_views(index)
         asked = round(self.empty_share / (1 - self.empty_share) * len(self.views))
@@ -93,9 +94,11 @@ class WindowedTrainDataset(OrderedCocoDataset):
         annotated = np.array([a["bbox"] for a in self.coco.imgToAnns[info["id"]] if a["category_id"] in self.cat_ids], float)
         annotated = annotated.reshape(-1, 4)
         annotated[:, 2:] += annotated[:, :2]
+        self.with_objects.append([])
         for window in windows_of(info, self.window_side):
             if len(truths_in(window, truth["bboxes"], truth["labels"]).rows):
                 self.views.append(View(index, window))
+                self.with_objects[-1].append(window)
             elif not visible_share(annotated, window).any():
                 self.empty.append(View(index, window))
 
@@ -108,6 +111,10 @@ class WindowedTrainDataset(OrderedCocoDataset):
         if view.window == whole(self.data_infos[view.image]):
             return Truths(truth["bboxes"], truth["labels"], np.zeros((0, 4)), np.arange(len(truth["labels"])))
         return truths_in(view.window, truth["bboxes"], truth["labels"])
+
+    def windows(self, index: int) -> list[Window]:
+        """The windows with objects of an image, which are items beside its whole."""
+        return self.with_objects[index]
 
     def prepare_train_img(self, idx: int) -> Any:
         """Item `idx` through the pipeline; the numpy generator, which the loader seeds by item, draws an empty window."""
