@@ -182,3 +182,20 @@ def test_the_windows_are_those_of_the_train_file_alone(tmp_path: Path) -> None:
     dataset = WindowedTrainDataset(window_side=64, classes=CLASSES, pipeline=RAW, img_prefix=str(data.images_dir),
                                    ann_file=str(data.train_json))
     assert {dataset.data_infos[view.image]["file_name"] for view in [*dataset.views, *dataset.empty]} == {"train-001.png", "train-002.png"}
+
+
+def test_all_views_of_an_image_with_small_objects_are_repeated(tmp_path: Path) -> None:
+    folder = write(tmp_path, [(150, 90), (150, 90)], [entry(1, 1, [10, 10, 20, 20]), entry(2, 2, [10, 10, 60, 60])])
+    once, thrice = opened(folder, 100, empty_share=0), opened(folder, 100, empty_share=0, small_repeats=3)
+    of_first = sum(view.image == 0 for view in once.views)
+    assert of_first == 2 and len(thrice) == len(once) + 2 * of_first
+    assert sorted(thrice.shown.tolist()) == sorted([*range(len(once.views)), *2 * [0, 1]])
+
+
+def test_the_boxes_of_all_views_are_those_of_the_items(tmp_path: Path) -> None:
+    annotations = [entry(1, 1, [10, 10, 20, 20]), entry(2, 1, [90, 30, 30, 20]), entry(3, 1, [120, 30, 70, 60])]
+    dataset = opened(write(tmp_path, [(200, 90)], annotations), 100, empty_share=0)
+    views = dataset.shown_boxes(0)
+    assert [(info["width"], info["height"]) for info, _ in views] == [(view.window.width, view.window.height) for view in dataset.views]
+    for index, (_, boxes) in enumerate(views):
+        assert np.array_equal(boxes.astype(np.float32), shown(dataset, index)["boxes"])

@@ -65,27 +65,26 @@ class WindowedTrainDataset(OrderedCocoDataset):
     """An item a view: every image whole, each of its windows with objects, and some of those without any.
 
     window_side: pixels of the original image; each view is then resized as the pipeline resizes an image. empty_share: of
-    the items; which of the empty windows such an item shows is drawn when it is read. A window that holds nothing but
-    pieces of objects, or crowds, is no item: without an object mmdet's assigners know no ignored region.
+    the items; which of the empty windows such an item shows is drawn when it is read. small_repeats: of every view of an
+    image with a small object. A window that holds nothing but pieces of objects, or crowds, is no item: without an object
+    mmdet's assigners know no ignored region.
     """
 
     def __init__(self, *arguments: Any, window_side: int, empty_share: float = EMPTY_SHARE, **named: Any) -> None:
         self.window_side = sound_side(window_side)
         if not 0 <= empty_share < 1:
             raise ValueError(f"empty_share={empty_share}: the share of the items without objects. Allowed: from 0 to below 1")
-        self.empty_share = empty_share
         super().__init__(*arguments, **named)
-
-    def _set_group_flag(self) -> None:
-        """mmdet calls this when it has chosen the images: here the views of them are chosen."""
         self.views: list[View] = []
         self.empty: list[View] = []
         self.with_objects: list[list[Window]] = []  # of each image
         for index in range(len(self.data_infos)):
             self._add_views(index)
-        asked = round(self.empty_share / (1 - self.empty_share) * len(self.views))
-        self.empty_items = min(asked, len(self.empty))
-        self.flag = np.zeros(len(self), np.uint8)
+        times = np.bincount(self.shown, minlength=len(self.data_infos))  # how often an epoch shows each image
+        with_objects = np.repeat(np.arange(len(self.views)), [times[view.image] for view in self.views])
+        self.empty_items = min(round(empty_share / (1 - empty_share) * len(with_objects)), len(self.empty))
+        self.shown = np.concatenate([with_objects, len(self.views) + np.arange(self.empty_items)])
+        self.flag = np.zeros(len(self.views) + self.empty_items, np.uint8)  # mmdet's groups of items: one
 
     def _add_views(self, index: int) -> None:
         info = self.data_infos[index]
@@ -102,15 +101,21 @@ class WindowedTrainDataset(OrderedCocoDataset):
             elif not visible_share(annotated, window).any():
                 self.empty.append(View(index, window))
 
-    def __len__(self) -> int:
-        return len(self.views) + self.empty_items
-
     def truths(self, view: View) -> Truths:
         """The objects as this view shows them; those of a whole image are mmdet's, and it has no ignored region."""
         truth = self.get_ann_info(view.image)
         if view.window == whole(self.data_infos[view.image]):
             return Truths(truth["bboxes"], truth["labels"], np.zeros((0, 4)), np.arange(len(truth["labels"])))
         return truths_in(view.window, truth["bboxes"], truth["labels"])
+
+    def shown_boxes(self, index: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+        """The whole image and its windows with objects: the entry of each with its size, and its objects [n, 4], xyxy."""
+        info = self.data_infos[index]
+        windows = [whole(info), *self.with_objects[index]]
+        return [
+            ({**info, "width": window.width, "height": window.height}, self.truths(View(index, window)).boxes_xyxy)
+            for window in windows
+        ]
 
     def windows(self, index: int) -> list[Window]:
         """The windows with objects of an image, which are items beside its whole."""
