@@ -22,7 +22,8 @@ def apply(config: Config, context: Context) -> None:
         raise MisfitError("train has no small object (an area of at most 32² pixels) that could be pasted")
     import_module(config, "workbook.data.paste")
     loading, annotations, *others = config.data.train.pipeline
-    config.data.train.pipeline = [loading, annotations, {"type": "PasteSmall", "number": NUMBER}, *others]
+    pasting = type(loading)(type="PasteSmall", number=NUMBER)
+    config.data.train.pipeline = [loading, annotations, pasting, *others]
 
 
 def misfit(config: Config) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from workbook.data.reading import SMALLEST_SIDE
 from workbook.data.windows import OVERLAP
 from workbook.remedies.base import DENSE, PIXELS, QUERY, TWO_STAGE, Context, MisfitError, Remedy, Source
-from workbook.remedies.config import import_module, nominal_size
+from workbook.remedies.config import import_module, transforms
 
 if TYPE_CHECKING:
     from mmcv import Config
@@ -34,7 +34,8 @@ def window_side(config: Config, context: Context) -> int:
     """
     longer = statistics.median(max(image["width"], image["height"]) for image in context.train["images"])
     of_two = math.ceil(longer / (2 - OVERLAP)) + 1
-    side = min(of_two, min(nominal_size(config)))
+    [resize] = transforms(config, "val", "Resize")
+    side = min(of_two, *resize["img_scale"])
     if side < SMALLEST_SIDE or side >= longer:
         raise MisfitError(f"half of the images of train have a longer side of {longer:g} pixels or less: too small for windows, "
                           f"which have at least {SMALLEST_SIDE} pixels")
