@@ -42,6 +42,8 @@ def folder(tmp_path: Path) -> Path:
         entry(50, 3, [40.25, 50.5, 12.5, 9.75], 1), entry(51, 3, [120.0, 60.0, 20.0, 24.0], 2),
         entry(52, 3, [200.0, 100.0, 20.0, 20.0], 2), entry(53, 3, [210.0, 110.0, 30.0, 30.0], 1),  # cover each other
         entry(54, 3, [20.0, 150.0, 45.0, 45.0], 1),  # not small
+        entry(55, 3, [220.0, 190.0, 15.0, 15.0], 1, ignore=1), entry(56, 3, [230.0, 10.0, 15.0, 15.0], 1, iscrowd=1),
+        entry(57, 3, [10.0, 10.0, 12.0, 12.0], 9), entry(58, 3, [100.0, 195.0, 10.0, 0.5], 1),  # none that training uses
     ]
     return write(tmp_path, [(300, 200), (300, 220), (260, 220)], annotations)
 
@@ -76,8 +78,9 @@ def test_a_pasted_object_covers_nothing_and_is_its_source_scaled(folder: Path, i
             size = np.round(factors * [x2 - x1, y2 - y1]).astype(int)
             assert ((factors >= SCALES[0] - 1e-6) & (factors <= SCALES[1] + 1e-6)).all()
             corner = box[:2] - (sources[label].box_xyxy[:2] - [x1, y1]) * factors
-            assert np.abs(corner - corner.round()).max() < 1e-4  # the box is exact: its patch starts on a whole pixel
             x, y = corner.round().astype(int)
+            exact = (sources[label].box_xyxy - [x1, y1, x1, y1]) * np.tile(size / [x2 - x1, y2 - y1], 2) + [x, y, x, y]
+            assert np.abs(box - exact).max() < 1e-4
             expected = cv2.resize(source_pixels[y1:y2, x1:x2], tuple(size.tolist()))
             assert np.array_equal(pixels[y : y + size[1], x : x + size[0]], expected)
             assert not changed[y : y + size[1], x : x + size[0]].any()  # no patch over another

@@ -146,7 +146,7 @@ def _sources_in(dataset: OrderedCocoDataset, info: dict[str, Any]) -> list[Sourc
         box_xyxy = boxes_xyxy[row]
         others = np.delete(boxes_xyxy, row, axis=0)
         inside = (box_xyxy >= 0).all() and (box_xyxy[2:] <= size).all()
-        if not (inside and _is_small_object(dataset, annotation)) or overlaps(box_xyxy, others).any():
+        if not (inside and _is_small_object(dataset, annotation)):
             continue
         margin = math.ceil(MARGIN * max(annotation["bbox"][2:]))
         patch = _around(box_xyxy, margin, size)
