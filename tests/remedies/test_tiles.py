@@ -25,6 +25,7 @@ from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model
 from workbook.models.detectors import DETECTORS, find_detector
 from workbook.models.recipes import Setting, find_recipe
+from workbook.remedies.anchors import input_images
 from workbook.remedies.apply import apply_remedies
 from workbook.remedies.base import Context
 from workbook.remedies.registry import parse_remedies
@@ -149,6 +150,17 @@ def test_steps_follow_the_windows(data: Dataset) -> None:
     assert tiled.steps_an_epoch == -(-items // 2) > 2 * plain.steps_an_epoch
     [applied] = tiled.remedies
     assert applied.changes["data.train.type"] == ("OrderedCocoDataset", "WindowedTrainDataset")
+
+
+def test_anchors_are_fitted_to_what_the_windows_show(data: Dataset) -> None:
+    plain, tiled = (input_images(with_remedies(data, "faster_rcnn", keys)) for keys in ("", "tiles"))
+    shown = build_dataset(with_remedies(data, "faster_rcnn", "tiles").data.train)
+    assert len(plain) == 4 and len(tiled) == len(shown.views)
+
+    def sides(images: list[Any]) -> list[float]:
+        return [float(side) for image in images for side in np.ptp(image.gt_boxes_xyxy.reshape(-1, 2, 2), axis=1)[:, 0]]
+
+    assert max(sides(tiled)) > 1.5 * max(sides(plain))  # 90 px are scaled to 128, and 160 to 128
 
 
 def test_batches_of_windows_and_pastes_are_the_same_after_a_break(data: Dataset) -> None:
