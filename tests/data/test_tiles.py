@@ -21,7 +21,7 @@ from workbook.data.catalog import Dataset
 from workbook.data.decoded import DecodedImages, LoadWindow
 from workbook.data.tiles import WindowedTrainDataset, truths_in
 from workbook.data.windows import MIN_VISIBLE, Window
-from workbook.training.loader import SeededItems, as_batch
+from workbook.training.loader import SeededItems, as_batch, epoch_order
 
 RAW = [*LOADING, dict(type="RandomFlip", flip_ratio=0.0), dict(type="DefaultFormatBundle"),
        dict(type="Collect", keys=["img", "gt_bboxes", "gt_labels", "gt_bboxes_ignore"])]
@@ -208,3 +208,28 @@ def test_the_boxes_of_all_views_are_those_of_the_items(tmp_path: Path) -> None:
     assert [(info["width"], info["height"]) for info, _ in views] == [(view.window.width, view.window.height) for view in dataset.views]
     for index, (_, boxes) in enumerate(views):
         assert np.array_equal(boxes.astype(np.float32), shown(dataset, index)["boxes"])
+
+
+def test_windows_of_one_image_are_read_together_where_not_all_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations = [entry(20 * image + n, image, [10 + 28 * n, 10 + 28 * n, 12, 12]) for image in range(1, 31) for n in range(6)]
+    dataset = opened(write(tmp_path, [(200, 200)] * 30, annotations), 64)
+    order = np.random.default_rng(0).permutation(len(dataset))
+    assert np.array_equal(dataset.arrange(order), order)  # all fit
+    monkeypatch.setattr("workbook.data.decoded.MEMORY_BYTES", 10 * 3 * 200 * 200)
+    arranged = dataset.arrange(order)
+    assert sorted(arranged) == sorted(order)
+    with_objects = [item for item in arranged if dataset.shown[item] < len(dataset.views)]
+    images = [dataset.views[dataset.shown[item]].image for item in with_objects]
+    pools = [images[:80], images[-80:]]
+    assert len(images) > 250 and not set(pools[0]) & set(pools[1]) and all(len(set(pool)) == 10 for pool in pools)
+    assert images != sorted(images, key=images.index)  # within a pool they are mixed
+    memory, decodings = DecodedImages(limit=10 * 3 * 200 * 200), Counter[str]()
+    monkeypatch.setattr("workbook.data.decoded.DECODED", memory)
+    real = LoadImageFromFile.__call__
+    monkeypatch.setattr(LoadImageFromFile, "__call__",
+                        lambda self, results: decodings.update([results["img_info"]["filename"]]) or real(self, results))
+    for batch in epoch_order(len(dataset), 2, 3, 0, dataset.arrange):
+        for _, item in batch:
+            if dataset.shown[item] < len(dataset.views):
+                dataset[item]
+    assert set(decodings.values()) == {1} and len(decodings) == 30

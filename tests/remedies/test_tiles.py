@@ -163,8 +163,11 @@ def test_anchors_are_fitted_to_what_the_windows_show(data: Dataset) -> None:
     assert max(sides(tiled)) > 1.5 * max(sides(plain))  # 90 px are scaled to 128, and 160 to 128
 
 
-def test_batches_of_windows_and_pastes_are_the_same_after_a_break(data: Dataset) -> None:
-    config = job(remedies="tiles,copy_paste_small").config
+def test_batches_of_windows_and_pastes_are_the_same_after_a_break(data: Dataset, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", "wide", train_images=2, width=400, height=300, sizes=("small",))
+    config = job(dataset="wide", remedies="tiles,copy_paste_small").config
+    config.data.train.empty_share = 0.5
+    assert build_dataset(config.data.train).empty_items > 0
     whole = list(batches(build_dataset(config.data.train), 2, 5, 1, CPU))
     rest = list(batches(build_dataset(config.data.train), 2, 5, 1, CPU, start=3))
     assert len(whole) == len(rest) + 3

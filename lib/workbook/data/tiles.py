@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from mmdet.datasets.builder import DATASETS
 
-from workbook.data import decoded  # noqa: F401  registers LoadWindow, which the pipelines name
+from workbook.data import decoded  # registers LoadWindow, which the pipelines name
 from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.data.reading import SMALLEST_SIDE
 from workbook.data.windows import MIN_VISIBLE, Window, clip, grid, visible_share
 
 EMPTY_SHARE = 0.1  # of the items of an epoch are windows without objects, where there are enough
+MIXED = 8  # images at least that are mixed in the batches of a training
 COVERED = 0.5  # an ignored region over more of an object than this would hide it from the assigner
 
 
@@ -100,6 +101,20 @@ class WindowedTrainDataset(OrderedCocoDataset):
                 self.with_objects[-1].append(window)
             elif not visible_share(annotated, window).any():
                 self.empty.append(View(index, window))
+
+    def arrange(self, order: np.ndarray) -> np.ndarray:
+        """The same items in an order in which a photo is not decoded for every window: pool by pool of images.
+
+        A pool is as many images as fit into the memory of decoded ones, and at least MIXED; within it the order is that of
+        `order` [items], a random one, and so is which images share a pool. One pool for all leaves the order as it is.
+        """
+        items = self.shown[order] % len(self.views)  # one without objects is drawn later: any view stands for it
+        images = np.array([view.image for view in self.views])[items]
+        _, first, of_item = np.unique(images, return_index=True, return_inverse=True)
+        rank = np.argsort(np.argsort(first))[of_item]
+        pixels = np.median([info["width"] * info["height"] for info in self.data_infos])
+        pool = max(MIXED, int(decoded.MEMORY_BYTES // (3 * pixels)))
+        return order[np.argsort(rank // pool, kind="stable")]
 
     def truths(self, view: View) -> Truths:
         """The objects as this view shows them; those of a whole image are mmdet's, and it has no ignored region."""
