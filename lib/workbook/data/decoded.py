@@ -1,4 +1,4 @@
-"""Images decoded once where several windows are cut from one: a small memory a process, in front of mmdet's own loader."""
+"""Images decoded once where several windows are cut from one: a small memory a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Stamp = tuple[str, int, int]  # path, size in bytes, time of the content
 
 
 class DecodedImages:
-    """The images that were decoded last, as mmdet's LoadImageFromFile reads them (EXIF orientation applied, BGR, 8 bits)."""
+    """The images that were decoded last, as mmdet's LoadImageFromFile reads them (EXIF applied, BGR, 8 bits)."""
 
     def __init__(self, limit: int = MEMORY_BYTES) -> None:
         self.limit = limit
@@ -27,7 +27,7 @@ class DecodedImages:
         self._images: OrderedDict[Stamp, np.ndarray] = OrderedDict()
 
     def read(self, path: Path) -> np.ndarray:
-        """The pixels of a file [height, width, 3], which the caller may not change. A file that was changed is read again."""
+        """The pixels of a file [height, width, 3], which the caller may not change. A changed file is read again."""
         stat = os.stat(path)
         stamp = (str(path), stat.st_size, stat.st_mtime_ns)
         if stamp in self._images:
@@ -57,5 +57,6 @@ class LoadWindow:
         window: Window | None = results.get("window")
         pixels = pixels.copy() if window is None else pixels[window.rows, window.columns].copy()
         shape = pixels.shape
-        results.update(filename=str(path), ori_filename=name, img=pixels, img_shape=shape, ori_shape=shape, img_fields=["img"])
+        results.update(filename=str(path), ori_filename=name, img=pixels, img_fields=["img"])
+        results.update(img_shape=shape, ori_shape=shape)
         return results

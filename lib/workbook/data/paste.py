@@ -1,7 +1,7 @@
 """Small objects of the training images pasted into others, where they cover nothing.
 
-The idea is Kisantal et al. 2019's (arXiv:1902.07296). mmdet's own CopyPaste reads boxes off masks in whole pixels, and leaves
-an object its label until the last of it is covered; here a box is exact, and no object is covered at all.
+The idea is Kisantal et al. 2019's (arXiv:1902.07296). mmdet's own CopyPaste reads boxes off masks in whole pixels,
+and leaves an object its label until the last of it is covered; here a box is exact, and no object is covered at all.
 """
 
 from __future__ import annotations
@@ -53,15 +53,16 @@ class PasteSmall:
 
     Small is COCO's: by the area in the annotation file, before any scaling. Sources are all small objects of the same
     annotation file of which no other annotation covers any; an object comes with a margin of context where no other
-    annotation reaches into it. A patch is scaled by a factor from SCALES, each side to whole pixels, and lies where its whole
-    covers no annotation of the image (crowds, ignored ones and those of other classes too) and no other patch; an object for
-    which no such place is found in TRIES draws is left out. All draws are numpy's, which the loader seeds by item.
+    annotation reaches into it. A patch is scaled by a factor from SCALES, each side to whole pixels, and lies where
+    its whole covers no annotation of the image (crowds, ignored ones and those of other classes too) and no other
+    patch; an object for which no such place is found in TRIES draws is left out. All draws are numpy's, which the
+    loader seeds by item.
     """
 
     def __init__(self, number: int) -> None:
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"PasteSmall: number={number!r} is how many objects are pasted into an image. Allowed: whole "
-                             "numbers from 1")
+            raise ValueError(f"PasteSmall: number={number!r} is how many objects are pasted into an image. "
+                             "Allowed: whole numbers from 1")
         self.number = number
         self._sources: list[Source] | None = None
         self._patches: OrderedDict[int, dict[int, np.ndarray]] = OrderedDict()  # image id → number of a source → pixels
@@ -78,7 +79,7 @@ class PasteSmall:
         for _ in range(self.number if sources else 0):
             number = np.random.randint(len(sources))
             scaled = _scale(self._patch(dataset, number), sources[number], np.random.uniform(*SCALES))
-            corner = _place(scaled.pixels.shape, pixels.shape, occupied)
+            corner = _free_corner(scaled.pixels.shape, pixels.shape, occupied)
             if corner is None:
                 continue
             height, width = scaled.pixels.shape[:2]
@@ -191,7 +192,7 @@ def _scale(patch: np.ndarray, source: Source, factor: float) -> Scaled:
     return Scaled(pixels, box_xyxy, source.label)
 
 
-def _place(patch: tuple[int, ...], image: tuple[int, ...], occupied: np.ndarray) -> tuple[int, int] | None:
+def _free_corner(patch: tuple[int, ...], image: tuple[int, ...], occupied: np.ndarray) -> tuple[int, int] | None:
     """x, y where a patch of this shape (height, width) covers none of the occupied boxes; None when none was drawn."""
     room = (image[1] - patch[1], image[0] - patch[0])
     if min(room) < 0:

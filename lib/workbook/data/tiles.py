@@ -43,8 +43,8 @@ class Truths:
 def truths_in(window: Window, boxes_xyxy: np.ndarray, labels: np.ndarray) -> Truths:
     """The objects of an image as a window shows them. boxes_xyxy [n, 4], labels [n]: those of the image.
 
-    A box of which MIN_VISIBLE is to be seen is an object, clipped. What is left of the others is an ignored region, but for
-    one that covers an object: mmdet's assigners give nothing that lies in an ignored region.
+    A box of which MIN_VISIBLE is to be seen is an object, clipped. What is left of the others is an ignored region,
+    but for one that covers an object: mmdet's assigners give nothing that lies in an ignored region.
     """
     share = visible_share(boxes_xyxy, window)
     clipped = clip(boxes_xyxy, window)
@@ -65,16 +65,17 @@ def _share_in(boxes_xyxy: np.ndarray, region: np.ndarray) -> np.ndarray:
 class WindowedTrainDataset(OrderedCocoDataset):
     """An item a view: every image whole, each of its windows with objects, and some of those without any.
 
-    window_side: pixels of the original image; each view is then resized as the pipeline resizes an image. empty_share: of
-    the items; which of the empty windows such an item shows is drawn when it is read. small_repeats: of every view of an
-    image with a small object. A window that holds nothing but pieces of objects, or crowds, is no item: without an object
-    mmdet's assigners know no ignored region.
+    window_side: pixels of the original image; each view is then resized as the pipeline resizes an image.
+    empty_share: of the items; which of the empty windows such an item shows is drawn when it is read. small_repeats:
+    of every view of an image with a small object. A window that holds nothing but pieces of objects, or crowds, is
+    no item: without an object mmdet's assigners know no ignored region.
     """
 
     def __init__(self, *arguments: Any, window_side: int, empty_share: float = EMPTY_SHARE, **named: Any) -> None:
         self.window_side = sound_side(window_side)
         if not 0 <= empty_share < 1:
-            raise ValueError(f"empty_share={empty_share}: the share of the items without objects. Allowed: from 0 to below 1")
+            raise ValueError(f"empty_share={empty_share}: the share of the items without objects. Allowed: from 0 to "
+                             "below 1")
         super().__init__(*arguments, **named)
         self.views: list[View] = []
         self.empty: list[View] = []
@@ -91,8 +92,8 @@ class WindowedTrainDataset(OrderedCocoDataset):
         info = self.data_infos[index]
         self.views.append(View(index, whole(info)))
         truth = self.get_ann_info(index)
-        annotated = np.array([a["bbox"] for a in self.coco.imgToAnns[info["id"]] if a["category_id"] in self.cat_ids], float)
-        annotated = annotated.reshape(-1, 4)
+        own = [a["bbox"] for a in self.coco.imgToAnns[info["id"]] if a["category_id"] in self.cat_ids]
+        annotated = np.array(own, float).reshape(-1, 4)
         annotated[:, 2:] += annotated[:, :2]
         self.with_objects.append([])
         for window in windows_of(info, self.window_side):
@@ -105,8 +106,9 @@ class WindowedTrainDataset(OrderedCocoDataset):
     def arrange(self, order: np.ndarray) -> np.ndarray:
         """The same items in an order in which a photo is not decoded for every window: pool by pool of images.
 
-        A pool is as many images as fit into the memory of decoded ones, and at least MIXED; within it the order is that of
-        `order` [items], a random one, and so is which images share a pool. One pool for all leaves the order as it is.
+        A pool is as many images as fit into the memory of decoded ones, and at least MIXED; within it the order is
+        that of `order` [items], a random one, and so is which images share a pool. One pool for all leaves the order
+        as it is.
         """
         items = self.shown[order] % len(self.views)  # one without objects is drawn later: any view stands for it
         images = np.array([view.image for view in self.views])[items]
@@ -124,7 +126,7 @@ class WindowedTrainDataset(OrderedCocoDataset):
         return truths_in(view.window, truth["bboxes"], truth["labels"])
 
     def shown_boxes(self, index: int) -> list[tuple[dict[str, Any], np.ndarray]]:
-        """The whole image and its windows with objects: the entry of each with its size, and its objects [n, 4], xyxy."""
+        """The whole image and its windows with objects: entry of each with its size, and its objects [n, 4]."""
         info = self.data_infos[index]
         windows = [whole(info), *self.with_objects[index]]
         return [
@@ -137,7 +139,7 @@ class WindowedTrainDataset(OrderedCocoDataset):
         return self.with_objects[index]
 
     def prepare_train_img(self, idx: int) -> Any:
-        """Item `idx` through the pipeline; the numpy generator, which the loader seeds by item, draws an empty window."""
+        """Item `idx` through the pipeline. An empty window is drawn by numpy, which the loader seeds by item."""
         view = self.views[idx] if idx < len(self.views) else self.empty[np.random.randint(len(self.empty))]
         truths = self.truths(view)
         info = self.data_infos[view.image]
@@ -189,6 +191,6 @@ def windows_of(info: dict[str, Any], side: int) -> list[Window]:
 def sound_side(side: Any) -> int:
     """The side of windows. Raises ValueError for one that training could not use."""
     if not isinstance(side, int) or isinstance(side, bool) or side < SMALLEST_SIDE:
-        raise ValueError(f"window_side={side!r}: the side of a window in pixels of the original image. Allowed: whole numbers "
-                         f"from {SMALLEST_SIDE}")
+        raise ValueError(f"window_side={side!r}: the side of a window in pixels of the original image. "
+                         f"Allowed: whole numbers from {SMALLEST_SIDE}")
     return side

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The share of its side that a window has in common with the next: that of SAHI (arXiv:2202.06934, github.com/obss/sahi).
+# The share of its side that a window has in common with the next: that of SAHI (arXiv:2202.06934,
+# github.com/obss/sahi).
 OVERLAP = 0.2
-# A box of which a window shows less is no object there. In some window of the grid at least (1 + OVERLAP)² / 4 = .36 of
-# every square object that is no larger than a window is to be seen, so each is an object somewhere.
+# A box of which a window shows less is no object there. In some window of the grid at least (1 + OVERLAP)² / 4 = .36
+# of every square object that is no larger than a window is to be seen, so each is an object somewhere.
 MIN_VISIBLE = 0.3
 # A box that ends nearer than this share of the window's side to one of its inner borders is taken for cut by it.
 BORDER = 0.01
@@ -47,7 +48,8 @@ def shared(side: int) -> int:
 
 
 def grid(width: int, height: int, side: int) -> list[Window]:
-    """The windows of an image of width x height pixels, row by row: each pixel is in one, the last are moved to the border.
+    """The windows of an image of width x height pixels, row by row: each pixel is in one, the last are moved to the
+    border.
 
     An image that is no larger than a window is one window. Raises ValueError for a side of under 2 pixels.
     """
@@ -81,10 +83,11 @@ def clip(boxes_xyxy: np.ndarray, window: Window) -> np.ndarray:
 
 
 def cut_by_border(boxes_xyxy: np.ndarray, window: Window, width: int, height: int) -> np.ndarray:
-    """[n] bool: the box ends at an inner border of the window, and a neighbouring window shows all of what it is about.
+    """[n] bool: the box ends at an inner border of the window, and a neighbouring window shows all of what it is
+    about.
 
-    boxes_xyxy [n, 4]: pixels of the window; width, height: of the image. A box that is larger than what two windows have in
-    common is not left to the neighbour, which may cut it as well.
+    boxes_xyxy [n, 4]: pixels of the window; width, height: of the image. A box that is larger than what two windows
+    have in common is not left to the neighbour, which may cut it as well.
     """
     side = max(window.width, window.height)
     near = BORDER * side

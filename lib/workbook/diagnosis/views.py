@@ -35,12 +35,13 @@ class _View:
 
 
 def probe_views(
-    family: Family, model: nn.Module, batch: dict[str, Any], objects: ImageObjects, dataset: OrderedCocoDataset, index: int
+    family: Family, model: nn.Module, batch: dict[str, Any], objects: ImageObjects, dataset: OrderedCocoDataset,
+    index: int,
 ) -> ImageProbe:
     """The probe of image `index` in all views in which it is tested. batch: the whole image, as validation makes it.
 
-    A candidate is one of any view; suppression is that of each view, then the merging of all, as in validation. A perfect
-    first stage adds a candidate in every view that shows all of the object.
+    A candidate is one of any view; suppression is that of each view, then the merging of all, as in validation. A
+    perfect first stage adds a candidate in every view that shows all of the object.
     """
     probe = family.probe(model, batch, objects)
     windows = dataset.windows(index)
@@ -61,7 +62,8 @@ def probe_views(
 def _as_one(views: Sequence[_View], objects: ImageObjects, image: Window, iou: float) -> ImageProbe:
     real = [view.probe.candidates for view in views]
     added = [_of_whole_objects(view, objects) for view in views]
-    view_of = np.concatenate([np.repeat(np.arange(len(views)), [len(c.gt_index) for c in part]) for part in (real, added)])
+    counts = [[len(candidates.gt_index) for candidates in part] for part in (real, added)]
+    view_of = np.concatenate([np.repeat(np.arange(len(views)), of_part) for of_part in counts])
 
     def suppress(candidates: Candidates) -> Suppressed:
         return _suppress(candidates, views, view_of[candidates.candidate], image, iou)
@@ -99,8 +101,10 @@ def _joined(views: Sequence[_View], parts: Sequence[Candidates], suppress: Any) 
     )
 
 
-def _suppress(candidates: Candidates, views: Sequence[_View], view_of: np.ndarray, image: Window, iou: float) -> Suppressed:
-    """Each view's own suppression in its own pixels, then the merging of all; what only a limit leaves out comes last."""
+def _suppress(
+    candidates: Candidates, views: Sequence[_View], view_of: np.ndarray, image: Window, iou: float
+) -> Suppressed:
+    """Each view's own suppression in the view's pixels, then the merging; what only a limit leaves out comes last."""
     eligible = np.zeros(len(view_of), bool)
     reported: list[np.ndarray] = []
     over: list[np.ndarray] = []

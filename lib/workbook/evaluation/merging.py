@@ -1,4 +1,4 @@
-"""Detections of several views of one image put together: what another view has found again is removed, nothing else is changed."""
+"""Detections of several views of one image put together: what another view has found again is removed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def merge(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Non-maximum suppression by class between views, and COCO's limit of a class in an image.
 
-    boxes_xywh [n, 4], scores [n], labels [n]: the detections of all views, in pixels of the image. views [n]: which view
-    gave it. A detection is removed when one of its class, of another view and with a higher score (at equal scores: earlier
-    in the order) overlaps it by more than `iou`. Within a view the detector's own suppression has spoken: where that is NMS
-    at the same IoU, this is NMS over all.
+    boxes_xywh [n, 4], scores [n], labels [n]: the detections of all views, in pixels of the image. views [n]: which
+    view gave it. A detection is removed when one of its class, of another view and with a higher score (at equal
+    scores: earlier in the order) overlaps it by more than `iou`. Within a view the detector's own suppression has
+    spoken: where that is NMS at the same IoU, this is NMS over all.
 
     Returns the indices of the detections that are left, the best first: those within the limit, and those beyond it.
     """

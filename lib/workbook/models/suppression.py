@@ -11,7 +11,7 @@ WITHOUT_NMS = 0.5
 
 
 def suppression_iou(model: BaseDetector) -> float:
-    """The IoU above which the detector takes two boxes of a class for one object: of the NMS, or soft NMS, of its last stage."""
+    """The IoU above which the detector takes two boxes of a class for one object: that of its last NMS or soft NMS."""
     head: Any = getattr(model, "roi_head", None) or model.bbox_head
     nms = (head.test_cfg or {}).get("nms") or {}
     return float(nms.get("iou_threshold", WITHOUT_NMS))

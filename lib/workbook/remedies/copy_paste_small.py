@@ -17,7 +17,7 @@ BEFORE = "LoadAnnotations"  # the step of the pipeline behind which they are pas
 
 
 def apply(config: Config, context: Context) -> None:
-    """Pasting comes right behind the loading, in pixels of the original image. Raises MisfitError without small objects."""
+    """Right behind the loading, in pixels of the original image. Raises MisfitError without small objects."""
     if not any("small" in sizes_of(a["area"]) for a in context.train["annotations"] if not is_crowd(a)):
         raise MisfitError("train has no small object (an area of at most 32² pixels) that could be pasted")
     import_module(config, "workbook.data.paste")
@@ -49,7 +49,7 @@ COPY_PASTE_SMALL = Remedy(
     ),
     traps=(
         "the published gain came with a loss at the large objects",
-        "an object stands where none of its kind would: scenes with a fixed order (a street seen from a car) suffer from it",
+        "an object stands where none of its kind would: scenes with a fixed order (a street) suffer from it",
         "what is rare stays rare: the same few small objects come again and again",
     ),
     apply=apply,

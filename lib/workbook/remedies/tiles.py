@@ -27,7 +27,7 @@ def apply(config: Config, context: Context) -> None:
 
 
 def _ignore_pieces(config: Config) -> None:
-    """mmdet's MaxIoUAssigner alone takes anchors out of the loss; DETR's has none, and VFNet's loss counts them all the same."""
+    """mmdet's MaxIoUAssigner alone takes anchors out of the loss: DETR has none, and VFNet's loss counts all points."""
     from workbook.models.config import nested_dicts
 
     assigners = [part["assigner"] for part in nested_dicts(config.model.train_cfg or {}) if "assigner" in part]
@@ -46,7 +46,7 @@ TILES = Remedy(
     stages=("proposals", "candidates", "queries", "class", "box", "not counted"),
     families=(TWO_STAGE, DENSE, QUERY),
     trains=True,
-    cost="an epoch has an item a window with objects and one an image, evaluation a pass a window and one; no copy on disk",
+    cost="an epoch shows each image and each window with objects, evaluation takes a pass for each; no copy on disk",
     sources=(
         Source("SAHI, arXiv:2202.06934; github.com/fcakyon/small-object-detection-benchmark",
                "VisDrone, AP50 of small objects: VFNet 16.8 → 29.6, FCOS 14.2 → 25.9, TOOD 18.1 → 31.7"),

@@ -28,17 +28,17 @@ def apply(config: Config, context: Context) -> None:
 def window_side(config: Config, context: Context) -> int:
     """The side of a window in pixels of the original image.
 
-    Two windows reach over the longer side of the median image of train; where that would shrink their pixels, they are as
-    large as the image size of the run, so that small objects are shown at full resolution. Raises MisfitError where that
-    is too small to train on.
+    Two windows reach over the longer side of the median image of train; where that would shrink their pixels, they
+    are as large as the image size of the run, so that small objects are shown at full resolution. Raises MisfitError
+    where that is too small to train on.
     """
     longer = statistics.median(max(image["width"], image["height"]) for image in context.train["images"])
     of_two = math.ceil(longer / (2 - OVERLAP)) + 1
     [resize] = transforms(config, "val", "Resize")
     side = min(of_two, *resize["img_scale"])
     if side < SMALLEST_SIDE or side >= longer:
-        raise MisfitError(f"half of the images of train have a longer side of {longer:g} pixels or less: too small for windows, "
-                          f"which have at least {SMALLEST_SIDE} pixels")
+        raise MisfitError(f"half of the images of train have a longer side of {longer:g} pixels or less: too small for "
+                          f"windows, which have at least {SMALLEST_SIDE} pixels")
     return side
 
 
@@ -56,7 +56,8 @@ def misfit(config: Config) -> str | None:
         if str(part.type).startswith("Windowed"):
             return f"data.{split} is read in windows already"
         if part.type != "OrderedCocoDataset" or part.pipeline[0] != {"type": LOADER}:
-            return f"windows are cut where {LOADER} is the first step of OrderedCocoDataset, and data.{split} was changed there"
+            return (f"windows are cut where {LOADER} is the first step of OrderedCocoDataset, and data.{split} was changed "
+                    "there")
     return None
 
 
@@ -73,7 +74,7 @@ TILES_AT_TEST = Remedy(
                "VisDrone, AP50 of small objects: VFNet 16.8 → 22.4, FCOS 14.2 → 19.8, TOOD 18.1 → 23.8"),
     ),
     traps=(
-        "a detector that was trained on whole images meets its objects larger than it knows them: the weaker half of tiles",
+        "a detector trained on whole images meets its objects larger than it knows them: the weaker half of tiles",
         "without the pass over the whole image large objects lose 5 points of AP50 (TOOD): it is always made",
         "more detections are reported in an image, up to COCO's 100 of a class: watch the ranking",
     ),

@@ -33,8 +33,9 @@ def with_windows(
 ) -> BoxesByClass:
     """The detections of the whole image `index` merged with those of its windows; they alone where it has no window.
 
-    Each window is tested as an image is, one by one. What a window's border cuts and a neighbour shows whole is left to the
-    neighbour; of what several views find, the one with the highest score stays as it is (see evaluation/merging.py).
+    Each window is tested as an image is, one by one. What a window's border cuts and a neighbour shows whole is left
+    to the neighbour; of what several views find, the one with the highest score stays as it is (see
+    evaluation/merging.py).
     """
     windows = dataset.windows(index)
     if not windows:
@@ -50,7 +51,7 @@ def with_windows(
 
 
 def of_window(found: ViewDetections, window: Window, width: int, height: int) -> ViewDetections:
-    """A window's detections in pixels of the image, without those that are left to a neighbour. width, height: of the image."""
+    """A window's detections in pixels of the image (width x height), without those that are left to a neighbour."""
     whole = ~cut_by_border(found.boxes_xyxy, window, width, height)
     offset = np.tile(window.corners[:2], 2)
     return ViewDetections(found.boxes_xyxy[whole] + offset, found.scores[whole], found.labels[whole])
