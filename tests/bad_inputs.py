@@ -339,6 +339,38 @@ REMEDIES = [
     _evaluate("an evaluation on other data", "have changed since", _other_data, remedies="soft_nms"),
 ]
 
+# ---- remedies that change which pixels are shown ---------------------------------------------------------------------
+
+
+def _small_photos(place: Place) -> None:
+    """Images of 50 x 44 pixels."""
+    for seed, split in enumerate(("train", "val")):
+        content = load(place.pets, split)
+        for image in content["images"]:
+            image.update(width=50, height=44)
+            picture(100 * seed + image["id"], 50, 44).save(place.pets / "images" / image["file_name"])
+        save(place.pets, split, content)
+
+
+def _without_small_objects(place: Place) -> None:
+    content = load(place.pets, "train")
+    for entry in content["annotations"]:
+        entry.update(bbox=[2.0, 2.0, 40.0, 40.0], area=1600.0)
+    save(place.pets, "train", content)
+
+
+def _remedies(place: Place, keys: str) -> None:
+    prepare(check_parameters({**PETS, "remedies": keys}))
+
+
+PIXELS = [
+    _asked("two kinds of tiles", "tiles and tiles_at_test exclude each other", "Remedies", remedies="tiles,tiles_at_test"),
+    Case("Remedies", "tiles of images that are too small", lambda place: _remedies(place, "tiles"),
+         "too small for windows, which have at least 32 pixels", arrange=_small_photos),
+    Case("Remedies", "small objects to paste where there are none", lambda place: _remedies(place, "copy_paste_small"),
+         "train has no small object", arrange=_without_small_objects),
+]
+
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
@@ -621,7 +653,7 @@ CASES = [
       for kind, (content, entry) in IMAGES.items()),
     Case("Handled image files", "a 16-bit PNG that uses its range", lambda place: str(check_dataset("pets")[0]),
          "training keeps the upper 8", "handled, with a note", _seen(wide_pixels(65535))),
-    *PARAMETERS, *REMEDIES, *WEIGHTS, *RUNS, *MACHINE,
+    *PARAMETERS, *REMEDIES, *PIXELS, *WEIGHTS, *RUNS, *MACHINE,
 ]
 # Tested where they belong, because each needs a training of its own:
 # part, what is wrong, what is said, what happens, file, test, words in that file

@@ -15,6 +15,7 @@ from mmdet.datasets.builder import DATASETS
 
 from workbook.data.images import LEAVES, LINKED, leaves_folder, linked_out
 from workbook.data.reading import Coco, DataError, is_crowd, read_coco
+from workbook.data.windows import Window
 from workbook.evaluation.sizes import size_of
 
 
@@ -56,6 +57,23 @@ class OrderedCocoDataset(CocoDataset):
     def with_truth(self, index: int) -> dict[str, Any]:
         """The image through the pipeline together with its ground truth, also in test mode where mmdet leaves it out."""
         return self.prepare_train_img(index)
+
+    def shown_boxes(self, index: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+        """Each view of image `index` that training shows: its entry with the view's size, and its objects [n, 4], xyxy."""
+        return [(self.data_infos[index], self.get_ann_info(index)["bboxes"])]
+
+    def pre_pipeline(self, results: dict[str, Any]) -> None:
+        """What mmdet adds for the pipeline, and the dataset itself, for a transform that shows more than one image."""
+        super().pre_pipeline(results)
+        results["dataset"] = self
+
+    def windows(self, index: int) -> list[Window]:
+        """The windows in which the image is tested beside its whole: none here, see tiles.WindowedValDataset."""
+        return []
+
+    def window_item(self, index: int, window: Window) -> dict[str, Any]:
+        """A window of the image through the pipeline, without ground truth."""
+        raise NotImplementedError("this dataset has no windows")
 
 
 def indexed(tables: Coco) -> COCO:

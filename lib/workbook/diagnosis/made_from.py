@@ -22,7 +22,10 @@ from workbook.runs.folder import Run
 from workbook.training.environment import versions
 
 # What computes a diagnosis: rooms, and single modules, of the package.
-CODE = ("diagnosis", "evaluation", "models", "data/mmdet_dataset.py", "training/loader.py")
+CODE = (
+    "diagnosis", "evaluation", "models", "data/mmdet_dataset.py", "data/windows.py", "data/tiles.py", "data/decoded.py",
+    "training/loader.py",
+)
 
 
 @dataclass(frozen=True)

@@ -37,15 +37,17 @@ def anchor_head_config(config: Config) -> ConfigDict | None:
 
 
 def input_images(config: Config) -> list[InputImage]:
-    """The images of train that have objects, in the file's order, scaled as validation scales them. No image is read."""
+    """What training shows that has objects, in the file's order: images, and their windows where train is read in windows.
+
+    Scaled as validation scales them. No image is read.
+    """
     from mmdet.datasets import build_dataset
 
     from workbook.data.mmdet_dataset import resized_meta
 
     dataset = build_dataset({**config.data.train, "pipeline": config.data.val.pipeline})
     found = []
-    for index, info in enumerate(dataset.data_infos):
-        boxes_xyxy = dataset.get_ann_info(index)["bboxes"]
+    for info, boxes_xyxy in (view for index in range(len(dataset.data_infos)) for view in dataset.shown_boxes(index)):
         if len(boxes_xyxy):
             resized = {**resized_meta(dataset, info), "img": None}
             found.append(InputImage(resized, boxes_xyxy * resized["scale_factor"]))
