@@ -344,12 +344,12 @@ REMEDIES = [
 
 def _small_photos(place: Place) -> None:
     """Images of 50 x 44 pixels."""
-    for seed, split in enumerate(("train", "val")):
-        content = load(place.pets, split)
+    for seed, side in enumerate(("train", "val")):
+        content = load(place.pets, side)
         for image in content["images"]:
             image.update(width=50, height=44)
             picture(100 * seed + image["id"], 50, 44).save(place.pets / "images" / image["file_name"])
-        save(place.pets, split, content)
+        save(place.pets, side, content)
 
 
 def _without_small_objects(place: Place) -> None:
