@@ -133,7 +133,7 @@ def test_an_evaluation_takes_it(dataset: Dataset, weights: str, key: str, detect
 
 
 @pytest.mark.parametrize(("key", "detector"), [
-    *(("fitted_anchors", name) for name in sorted(FITS["fitted_anchors"])), *(("nwd_assigner", name) for name in sorted(FITS["nwd_assigner"])),
+    *((key, name) for key in ("fitted_anchors", "nwd_assigner") for name in sorted(FITS[key])),
     ("coco_start", "faster_rcnn"), ("repeated_labels", "detr"),
 ])
 def test_weights_of_the_detector_still_fit(dataset: Dataset, weights: str, key: str, detector: str) -> None:

@@ -166,24 +166,24 @@ def save(run: Run, diagnosis: Diagnosis, made_from: MadeFrom) -> None:
         "unreachable": {str(subset): unreachable_share(table) for subset, table in tables},
         "why_not_assignable": diagnosis.why_not_assignable,
         "made_from": made_from.to_json(),
-        "disagreement": list(disagreement(run, diagnosis, made_from)),
     })
 
 
-def disagreement(run: Run, diagnosis: Diagnosis, made_from: MadeFrom) -> tuple[str, ...]:
+def disagreement(run: Run, figures: Waterfall, detections: int, made_from: MadeFrom) -> tuple[str, ...]:
     """In what the diagnosed detector is not the one that the run's own validation measured; empty when it is the same.
 
-    Where the numbers of the layers differ (bfloat16 there, float32 here), it is another detector.
+    Where the numbers of the layers differ (bfloat16 there, float32 here), it is another detector. Read anew each time, for
+    `metrics.json` may have changed since.
     """
     metrics = run.metrics()
     found = []
     for size, key in FIGURES.items():
-        before, here = metrics.get(key), diagnosis.waterfall.metrics["AP"][size].ap
+        before, here = metrics.get(key), figures.metrics["AP"][size].ap
         if before is not None and here is not None and abs(before - here) > SAME_AP:
             found.append(f"AP of {size} objects {here:.4f} instead of {before:.4f}")
-    count = len(read_json(run.folder / "predictions.json"))
-    if count != len(diagnosis.detections):
-        found.append(f"{len(diagnosis.detections):,} detections instead of {count:,}")
+    count = metrics.get("counts", {}).get("detections", detections)
+    if count != detections:
+        found.append(f"{detections:,} detections instead of {count:,}")
     return (*found, *_why_another(run, made_from)) if found else ()
 
 
@@ -214,11 +214,14 @@ def _why_not_current(run: Run, made_from: MadeFrom, same_place: bool = False) ->
     was made does not matter.
     """
     path = run.folder / "waterfall.json"
-    if not all((run.folder / f"{name}.parquet").is_file() for name in ("trace", "detections")):
-        return "it has no tables"
     saved = _made_from(path)
     if saved is None:
         return "it is not whole, or of an earlier version of the workbook"
+    tables = ["trace", "detections"]
+    if not read_json(path).get("why_not_assignable"):
+        tables.append("assignable")
+    if missing := [f"{name}.parquet" for name in tables if not (run.folder / f"{name}.parquet").is_file()]:
+        return f"{', '.join(missing)} is missing"
     if changed := saved.changed(made_from):
         return f"changed since: {', '.join(changed)}"
     trained_in = (run.record.get("settings") or {}).get("precision")
@@ -236,15 +239,14 @@ def _made_from(path: Path) -> MadeFrom | None:
 
 def _read(run: Run, config: Config) -> SavedDiagnosis:
     content = read_json(run.folder / "waterfall.json")
-    table = run.folder / "assignable.parquet"
+    detections = pd.read_parquet(run.folder / "detections.parquet")
+    figures = Waterfall.from_json(content["metrics"])
+    made_from = MadeFrom.from_json(content["made_from"])
     return SavedDiagnosis(
         run=run, config=config, family=family_by_key(content["family"]),
-        trace=pd.read_parquet(run.folder / "trace.parquet"),
-        detections=pd.read_parquet(run.folder / "detections.parquet"),
-        assignable=None if content["why_not_assignable"] else pd.read_parquet(table),
-        waterfall=Waterfall.from_json(content["metrics"]),
-        false_positives=content["false_positives"], unreachable=content["unreachable"],
-        why_not_assignable=content["why_not_assignable"],
-        made_from=MadeFrom.from_json(content["made_from"]),
-        disagreement=tuple(content["disagreement"]),
+        trace=pd.read_parquet(run.folder / "trace.parquet"), detections=detections,
+        assignable=None if content["why_not_assignable"] else pd.read_parquet(run.folder / "assignable.parquet"),
+        waterfall=figures, false_positives=content["false_positives"], unreachable=content["unreachable"],
+        why_not_assignable=content["why_not_assignable"], made_from=made_from,
+        disagreement=disagreement(run, figures, len(detections), made_from),
     )

@@ -243,15 +243,26 @@ def list_runs(root: Path | None = None) -> list[Run]:
 
 
 def broken_runs(root: Path | None = None) -> dict[str, str]:
-    """Name → reason of every run folder whose `run.json` cannot be read; root as in `list_runs`."""
-    broken = {}
-    for run in _folders(root):
-        try:
-            if not isinstance(run.record.get("parameters"), dict):
-                broken[run.name] = f"{run.folder / 'run.json'} has no parameters: restore it, or delete the folder"
-        except (RunError, OSError) as error:
-            broken[run.name] = str(error)
-    return broken
+    """Name → reason of every run folder whose record cannot be read, or, of a finished run, its figures; root as in `list_runs`."""
+    checked = {run.name: _why_broken(run) for run in _folders(root)}
+    return {name: reason for name, reason in checked.items() if reason}
+
+
+def _why_broken(run: Run) -> str:
+    """Why this folder cannot be shown as a run, and what to do; empty where it can."""
+    record = run.folder / "run.json"
+    if not record.exists():
+        return f"{record} is missing: restore it, or delete the folder"
+    try:
+        if not isinstance(run.record.get("parameters"), dict):
+            return f"{record} has no parameters: restore it, or delete the folder"
+        if run.status == "done" and not isinstance(run.metrics(), dict):
+            return f"{run.folder / 'metrics.json'} holds no figures: restore it, or delete the folder and train again"
+    except RunError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename} cannot be read ({error.strerror}): restore it, or delete the folder"
+    return ""
 
 
 def unreadable(root: Path | None = None) -> str:
@@ -279,7 +290,9 @@ def by_start(runs: Iterable[Run]) -> list[Run]:
 
 
 def _folders(root: Path | None) -> list[Run]:
-    return [Run(path.parent) for path in sorted((root or runs_root()).glob("*/run.json"))]
+    """Every folder that is or was a run, but those that another process makes right now."""
+    return [Run(path) for path in sorted((root or runs_root()).glob("*/"))
+            if not path.name.startswith(".") and ((path / "run.json").exists() or not (path / LEASE_FILE).exists())]
 
 
 def now() -> str:
