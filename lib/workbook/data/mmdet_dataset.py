@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.datasets.builder import DATASETS
@@ -58,3 +59,23 @@ def require_inside(images_dir: Path, file_names: list[str]) -> None:
             raise DataError(f"{name}: {LEAVES}")
     for name in sorted(linked_out(images_dir, file_names)):
         raise DataError(f"{name}: {LINKED}")
+
+
+def resized_meta(dataset: OrderedCocoDataset, info: dict[str, Any]) -> dict[str, Any]:
+    """`scale_factor`, `img_shape` and `pad_shape` that the dataset's Resize and Pad give to an image of this size."""
+    results = {
+        "img": np.zeros((info["height"], info["width"], 1), np.uint8), "img_fields": ["img"], "bbox_fields": [],
+        "img_shape": (info["height"], info["width"], 1),
+    }
+    results["pad_shape"] = results["img_shape"]
+    for transform in dataset.pipeline.transforms:
+        if type(transform).__name__ in ("Resize", "Pad"):
+            results = transform(results)
+            results["img"] = results["img"].reshape(*results["img"].shape[:2], 1)
+    return {"scale_factor": np.ones(4, np.float32), **results}
+
+
+def let_through(dataset: OrderedCocoDataset, index: int, annotations: list[dict[str, Any]]) -> np.ndarray:
+    """[annotations] bool: mmdet's loader lets it through. Asked one by one, for it does not say which it leaves out."""
+    info = dataset.data_infos[index]
+    return np.array([len(dataset._parse_ann_info(info, [a])["bboxes"]) == 1 for a in annotations])

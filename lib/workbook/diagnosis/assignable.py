@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbook.data.mmdet_dataset import OrderedCocoDataset
-from workbook.diagnosis.family import Assigned, Family
+from workbook.data.mmdet_dataset import OrderedCocoDataset, let_through, resized_meta
+from workbook.diagnosis.family import Family
 from workbook.evaluation.sizes import AREA_RANGES, in_size, size_of
+from workbook.models.assigners import Assigned
 
 COLUMNS: dict[str, str] = {
     "annotation_id": "the object's id in the annotation file",
@@ -50,11 +51,11 @@ def assignable(family: Family, model: Any, dataset: OrderedCocoDataset) -> pd.Da
         ]
         if not annotations:
             continue
-        resized = _resized(dataset, info)
+        resized = resized_meta(dataset, info)
         gt_boxes_xyxy = np.array([a["bbox"] for a in annotations], float)
         gt_boxes_xyxy[:, 2:] += gt_boxes_xyxy[:, :2]
         gt_boxes_xyxy *= resized["scale_factor"]
-        loaded = _loaded(dataset, index, annotations)
+        loaded = let_through(dataset, index, annotations)
         assigned = family.assign(model, gt_boxes_xyxy[loaded], resized)
         numbers = np.cumsum(loaded) - 1  # of those that the loader lets through
         for row, annotation in enumerate(annotations):
@@ -92,23 +93,3 @@ def _row(
         "best_anchor_iou": best, "positives": positives, "no_positive": positives == 0,
         "why_not": "" if positives else why_not,
     }
-
-
-def _resized(dataset: OrderedCocoDataset, info: dict[str, Any]) -> dict[str, Any]:
-    """`scale_factor`, `img_shape` and `pad_shape` that the dataset's Resize and Pad give to an image of this size."""
-    results = {
-        "img": np.zeros((info["height"], info["width"], 1), np.uint8), "img_fields": ["img"], "bbox_fields": [],
-        "img_shape": (info["height"], info["width"], 1),
-    }
-    results["pad_shape"] = results["img_shape"]
-    for transform in dataset.pipeline.transforms:
-        if type(transform).__name__ in ("Resize", "Pad"):
-            results = transform(results)
-            results["img"] = results["img"].reshape(*results["img"].shape[:2], 1)
-    return {"scale_factor": np.ones(4, np.float32), **results}
-
-
-def _loaded(dataset: OrderedCocoDataset, index: int, annotations: list[dict[str, Any]]) -> np.ndarray:
-    """[annotations] bool: mmdet's loader lets it through. Asked one by one, for it does not say which it leaves out."""
-    info = dataset.data_infos[index]
-    return np.array([len(dataset._parse_ann_info(info, [a])["bboxes"]) == 1 for a in annotations])

@@ -14,7 +14,7 @@ from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.data.reading import of_classes
 from workbook.diagnosis.assignable import assignable
 from workbook.diagnosis.false_positives import FalsePositiveGains, classify, gains
-from workbook.diagnosis.family import Family, UnknownAssignerError, family_of
+from workbook.diagnosis.family import Family, family_of
 from workbook.diagnosis.follow import ObjectTrace, follow
 from workbook.diagnosis.oracle import ImageObjects, Replay
 from workbook.diagnosis.stage import Stage
@@ -25,6 +25,7 @@ from workbook.evaluation.boxes import iou_pairs
 from workbook.evaluation.columns import Detections, GroundTruth
 from workbook.evaluation.matching import Matches, match
 from workbook.evaluation.sizes import ALL, AREA_RANGES, SIZES
+from workbook.models.assigners import UnknownAssignerError
 from workbook.progress import progress_bar
 from workbook.training.loader import as_batch, to_device
 

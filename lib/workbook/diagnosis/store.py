@@ -125,7 +125,9 @@ def load_or_diagnose(run: Run, iou: float = 0.5, device: str = "auto") -> SavedD
     if _why_not_current(run, made_from):
         with run.acquire():
             model, _ = load_trained(run, made_from.device)
-            val, train = build_dataset(config.data.val), build_dataset(config.data.train)
+            val = build_dataset(config.data.val)
+            # without augmentation: each object in the size in which validation shows it
+            train = build_dataset({**config.data.train, "pipeline": config.data.val.pipeline})
             save(run, diagnose(model, val, train, iou=iou), made_from)
     return _read(run, config)
 

@@ -31,6 +31,8 @@ from workbook.runs.numbers import next_number
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
 NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
+# Parameters that came later → the value with which a run is what it was without them: then they are no part of its name.
+LATER = {"remedies": ""}
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
@@ -134,7 +136,7 @@ def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[st
     the precision as it became (`training.identity.resolve`). `devices` is part of it: processes that share a batch add
     up its gradients in another order, and draw other random numbers.
     """
-    asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY}
+    asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY and value != LATER.get(key, ...)}
     return {**asked, **resolved, "data": data_hash}
 
 

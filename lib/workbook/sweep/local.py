@@ -184,7 +184,7 @@ def _check(parameters: Parameters) -> Known | str:
     except (WorkbookError, ValueError) as error:  # anything else is an error of the code, and needs its traceback
         return f"{type(error).__name__}: {error}"
     gpus = torch.cuda.device_count() if job.device.type == "cuda" else 0
-    return Known(job.steps_an_epoch, hardware(job.device), gpus, job.warnings)
+    return Known(job.steps_an_epoch, hardware(job.device), gpus, job.warnings, job.epochs)
 
 
 def train_one(parameters: Parameters, name: str) -> tuple[str, str]:

@@ -24,11 +24,11 @@ from workbook.training.parameters import Parameters, check_parameters
 
 Value = StrictStr | StrictInt | StrictFloat
 Grid = Mapping[str, Value | list[Value]]
-RESOLVED_FROM = ("pretrained", "backbone", "load_from", "precision", "device", "devices")
+RESOLVED_FROM = ("pretrained", "backbone", "load_from", "precision", "device", "devices", "remedies")
 Resolved = Mapping[str, str]
 Resolver = Callable[[Sequence[Parameters]], list[Resolved]]
 # Runs that agree in these, on the same machine, take about the same time an image.
-KIND = ("detector", "backbone", "image_size", "overrides", "devices")
+KIND = ("detector", "backbone", "image_size", "overrides", "devices", "remedies")
 Kind = tuple[str, ...]
 MAY_VARY = tuple(name for name in Parameters.model_fields if name not in NOT_IDENTITY)
 
@@ -45,6 +45,7 @@ class Known:
     hardware: Mapping[str, Any]
     gpus: int  # that this run could use; 0 on the CPU
     warnings: tuple[str, ...]
+    epochs: int
 
 
 @dataclass
@@ -84,10 +85,16 @@ class Entry:
         return kind_of(self.parameters.model_dump(mode="json"))
 
     @property
+    def epochs(self) -> int:
+        """Of the whole training: what was asked, until the check has found that a remedy makes it another number."""
+        known = self.progress.known
+        return known.epochs if known else self.parameters.epochs
+
+    @property
     def steps(self) -> int | None:
         """Steps of the whole training."""
         known = self.progress.known
-        return known.steps_an_epoch * self.parameters.epochs if known else None
+        return known.steps_an_epoch * self.epochs if known else None
 
     def steps_done(self) -> int:
         """Steps that this sweep has trained of it."""

@@ -84,7 +84,7 @@ class Screen:
 
     def _print(self, at: int, news: str, left: float | None) -> None:
         entry = self.plan[at]
-        between = entry.state == "running" and 0 < entry.progress.epoch < entry.parameters.epochs
+        between = entry.state == "running" and 0 < entry.progress.epoch < entry.epochs
         more = f", {_time(left)} left" if between else ""
         line = f"{time.strftime('%H:%M:%S')} {at + 1}/{len(self.plan)} {entry.run.name}: {news}{more}"
         self.console.print(line, soft_wrap=True, markup=False)
@@ -163,7 +163,7 @@ def _who(several: bool, number: int, entry: Entry) -> list[str]:
 
 
 def _epochs(entry: Entry) -> str:
-    return f"{entry.progress.epoch}/{entry.parameters.epochs}"
+    return f"{entry.progress.epoch}/{entry.epochs}"
 
 
 def _time(left: float | None) -> str:

@@ -26,6 +26,9 @@ from workbook.models.overrides import parse_overrides
 from workbook.models.precision import set_precision
 from workbook.models.recipes import Setting, find_recipe
 from workbook.models.weights import find_weights
+from workbook.remedies.apply import Applied, apply_remedies, overridden
+from workbook.remedies.base import Context
+from workbook.remedies.registry import parse_remedies
 from workbook.runs.folder import Run, create_run, run_name, runs_root
 from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters
@@ -48,6 +51,7 @@ class Job:
     warnings: tuple[str, ...]
     resolved: Mapping[str, str]  # what weights and precision became, see training/identity.py
     root: Path = field(default_factory=runs_root)  # the folder that holds its run folder
+    remedies: tuple[Applied, ...] = ()  # what each changed in the config
 
     @property
     def run_folder(self) -> Path:
@@ -81,12 +85,18 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
     resolved = resolve(parameters)
     images = len(trainable_images(dataset.train))
     _require_batches(parameters, dataset, images)
-    steps = -(-images // parameters.batch_size)
-    config = _config(parameters, dataset, steps)
+    config = _config(parameters, dataset, _steps(images, parameters))
+    remedies = _apply_remedies(parameters, dataset, config)
+    steps = _steps(len(build_dataset(config.data.train)) if remedies else images, parameters)
     if parameters.load_from or parameters.pretrained not in ("imagenet", "none"):
         build_model(config)  # the user's own files: are they this model's?
-    warnings = _warnings(parameters, config, steps * parameters.epochs)
-    return Job(parameters, dataset, config, device, precision, steps, warnings, resolved, root or runs_root())
+    warnings = _warnings(parameters, config, steps * int(config.runner.max_epochs), remedies)
+    return Job(parameters, dataset, config, device, precision, steps, warnings, resolved, root or runs_root(), remedies)
+
+
+def _steps(images: int, parameters: Parameters) -> int:
+    """Steps an epoch of so many training images."""
+    return -(-images // parameters.batch_size)
 
 
 def _require_batches(parameters: Parameters, dataset: Dataset, images: int) -> None:
@@ -121,17 +131,40 @@ def _config(parameters: Parameters, dataset: Dataset, steps: int) -> Config:
     return config
 
 
-def _warnings(parameters: Parameters, config: Config, total_steps: int) -> tuple[str, ...]:
+def _apply_remedies(parameters: Parameters, dataset: Dataset, config: Config) -> tuple[Applied, ...]:
+    """The remedies that were asked for into the config. Raises ParameterError for those that do not fit, all at once."""
+    if not parameters.remedies:
+        return ()
+    context = Context(
+        train=dataset.train, image_size=parameters.image_size, family=find_detector(parameters.detector).family,
+        classes=dataset.classes, batch_size=parameters.batch_size, epochs=parameters.epochs,
+    )
+    applied = apply_remedies(config, parse_remedies(parameters.remedies), context)
+    if problems := overridden(parse_overrides(parameters.overrides), applied):
+        raise ParameterError("; ".join(problems))
+    try:
+        parse_schedule(config.lr_config)
+        require_buildable(config, f"remedies={parameters.remedies}")
+    except ValueError as error:
+        raise ParameterError(str(error)) from error
+    return applied
+
+
+def _warnings(parameters: Parameters, config: Config, total_steps: int, remedies: tuple[Applied, ...]) -> tuple[str, ...]:
     detector = find_detector(parameters.detector)
     warnings = (
+        *(f"the remedy {applied.key} changes nothing here" for applied in remedies if not applied.changes),
         step_budget_warning(detector, total_steps, parameters.batch_size, parameters.load_from),
         warmup_warning(parse_schedule(config.lr_config), total_steps),
     )
     return tuple(warning for warning in warnings if warning)
 
 
-def require_buildable(config: Config) -> None:
-    """Build the data sets, the detector and its optimizer and send a small image through. Raises ValueError when an override forbids it."""
+def require_buildable(config: Config, asked: str = "overrides") -> None:
+    """Build the data sets, the detector and its optimizer and send a small image through.
+
+    Raises ValueError that begins with what was `asked`, which forbids it.
+    """
     try:
         for split in ("train", "val"):
             build_dataset(copy.deepcopy(config.data[split]))
@@ -141,4 +174,4 @@ def require_buildable(config: Config) -> None:
         with torch.no_grad():
             model.forward_dummy(torch.zeros(1, 3, 128, 128))
     except Exception as error:  # mmdet and torch raise many kinds; each means the same for the user
-        raise ValueError(f"overrides: no detector can be built and trained with them ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{asked}: no detector can be built and trained with them ({type(error).__name__}: {error})") from error

@@ -43,6 +43,7 @@ class Parameters(BaseModel):
     tracker: str = Field("none", description=", ".join(TRACKERS))
     checkpoint_minutes: float = Field(10, ge=0, description="a kill loses at most these minutes; 0 = a checkpoint after each step")
     overrides: str = Field("", description="mmcv-style changes: 'key.key=value key=value'")
+    remedies: str = Field("", description="what may find more small objects, joined with + or commas: fitted_anchors+soft_nms")
 
     @field_validator("detector")
     @classmethod
@@ -79,6 +80,16 @@ class Parameters(BaseModel):
     def _overrides(cls, value: str) -> str:
         parse_overrides(value)
         return " ".join(sorted(value.split()))  # the same changes in another order are the same run
+
+
+    @field_validator("remedies")
+    @classmethod
+    def _remedies(cls, value: str) -> str:
+        if not value.strip():
+            return ""
+        from workbook.remedies.registry import canonical  # only who asks for remedies loads them
+
+        return canonical(value)  # the same remedies in another order are the same run
 
 
 def check_parameters(values: Mapping[str, Any]) -> Parameters:

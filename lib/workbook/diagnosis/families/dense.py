@@ -13,12 +13,12 @@ import torch
 from mmdet.core.utils import filter_scores_and_topk
 from torch import nn
 
-from workbook.diagnosis.assigners import assign_anchors
-from workbook.diagnosis.family import Assigned, Family, ImageProbe
+from workbook.diagnosis.family import Family, ImageProbe
 from workbook.diagnosis.nearest import candidates_found, nearest_candidates
 from workbook.diagnosis.oracle import NEAR, Candidates, ImageObjects, Suppressed
 from workbook.diagnosis.probing import best_object, first_cut, nms, ranks, survey, to_numpy
 from workbook.evaluation.boxes import iou_table, to_xywh
+from workbook.models.assigners import Assigned, assign_anchors
 from workbook.models.hooks import recorded_calls
 
 BY_NO_POINT, BY_THRESHOLD, BY_TOP_K = "no point's box is near it", "score threshold", "pre-NMS top-k"

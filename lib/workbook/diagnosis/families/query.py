@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from workbook.diagnosis.family import Assigned, Family, ImageProbe
+from workbook.diagnosis.family import Family, ImageProbe
 from workbook.diagnosis.nearest import candidates_found, nearest_candidates
 from workbook.diagnosis.oracle import NEAR, Candidates, ImageObjects, Suppressed, first_of_each
 from workbook.diagnosis.probing import best_object, first_cut, ranks, survey, to_numpy
 from workbook.evaluation.boxes import iou_table, to_xywh
+from workbook.models.assigners import Assigned
 from workbook.models.hooks import recorded_calls
 
 BY_NO_QUERY = "no query's box is near it"

@@ -21,7 +21,7 @@ ASPECTS = {
     "optimizer settings": "optimizer.other", "lr schedule": "schedule", "epochs": "parameters.epochs",
     "batch size": "parameters.batch_size", "devices": "parameters.devices", "image size": "parameters.image_size",
     "pretraining": "parameters.pretrained", "start weights": "parameters.load_from",
-    "overrides": "parameters.overrides", "precision": "settings.precision", "seed": "parameters.seed",
+    "overrides": "parameters.overrides", "remedies": "parameters.remedies", "precision": "settings.precision", "seed": "parameters.seed",
     "git commit": "git_commit",
 }
 CONTENTS = ("data contents", "start weights' contents")  # hashes, of which eight digits are shown
@@ -49,6 +49,8 @@ def aspects(record: Mapping[str, Any]) -> dict[str, Any]:
     values |= {
         f"torch setting {key}": value for key, value in record.get("settings", {}).items() if key not in ("precision", *OF_THE_MACHINE)
     }
+    if values["remedies"] is ABSENT:
+        values["remedies"] = ""  # a run from before there were any
     values |= _weight_contents(record)
     return {aspect: value for aspect, value in values.items() if value is not ABSENT}
 
@@ -109,7 +111,7 @@ def _unfinished(ordered: Sequence[Run]) -> list[str]:
             continue
         why = str(run.record.get("error") or "").strip().partition("\n")[0]
         reason = f" ({as_text(why)})" if why else ""
-        epochs = run.record["parameters"]["epochs"]
+        epochs = run.record.get("epochs", run.record["parameters"]["epochs"])
         found.append(f"Exp {row['Exp num']} is not finished: {row['status']} after {row['Epoch']} of {epochs} epochs{reason}.")
     return found
 

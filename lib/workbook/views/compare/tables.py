@@ -37,7 +37,7 @@ ADDED = {
     "peak memory (MB)": "peak_memory_mb", "train images": "data.train_images", "val images": "data.val_images",
     "objects in val": "data.val_objects", "small objects in val": "data.val_small",
     "medium objects in val": "data.val_medium", "large objects in val": "data.val_large",
-    "dataset": "parameters.dataset", "seed": "parameters.seed", "run": "name",
+    "remedies": "parameters.remedies", "dataset": "parameters.dataset", "seed": "parameters.seed", "run": "name",
 }
 COLUMNS = ("Exp num", *SETTINGS, *(f"val/{key}" for key in FIGURES), *ADDED)
 WHOLE = ("Exp num", "Epoch", "Best Epoch", "train images", "val images", "objects in val", "small objects in val",

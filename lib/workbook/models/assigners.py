@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,20 @@ import torch
 from mmdet.core import anchor_inside_flags
 from mmdet.core.bbox.assigners import ATSSAssigner, MaxIoUAssigner
 
-from workbook.diagnosis.family import Assigned, UnknownAssignerError, feature_sizes
 from workbook.models.hooks import recorded_ious
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What the detector's assigner makes of one image's boxes."""
+
+    best_iou: np.ndarray  # [boxes] of any anchor; NaN without anchors
+    positives: np.ndarray  # [boxes] how many anchors (points, queries) learn it
+    why_not: np.ndarray  # [boxes] the reason where there is no positive
+
+
+class UnknownAssignerError(ValueError):
+    """The family does not know how this detector's training assigns objects; the message names the assigner."""
 
 
 def assign_anchors(head: Any, gt_boxes_xyxy: np.ndarray, resized: Mapping[str, Any]) -> Assigned:
@@ -51,3 +65,9 @@ def _why(assigner: Any, best_iou: float) -> str:
     if best_iou < least:
         return f"the best anchor reaches IoU {best_iou:.2f}, and {least:g} is needed"
     return f"its best anchors (IoU {best_iou:.2f}) are given to other objects"
+
+
+def feature_sizes(strides: Any, padded: tuple[int, int]) -> list[tuple[int, int]]:
+    """(height, width) of each level's map for an input of `padded` (height, width) pixels. strides: (x, y) a level."""
+    height, width = padded
+    return [(math.ceil(height / y), math.ceil(width / x)) for x, y in strides]
