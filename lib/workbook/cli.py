@@ -171,6 +171,10 @@ def list_command() -> None:
         print(words, file=sys.stderr)
 
 
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
 def _three_decimals(value: float) -> str:
     return f"{value:.3f}" if pd.notna(value) else ""
 
@@ -188,6 +192,29 @@ def compare(
     paths = write_comparison(comparison(chosen), outputs_root())
     open_console().print(Markdown(summarize(chosen)))
     print(*paths, sep="\n")
+
+
+@app.command(epilog="Example: workbook evaluate faster_rcnn-tf_efficientnet_lite0-cb294171 --remedies soft_nms")
+def evaluate(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")],
+    remedies: Annotated[str, typer.Option(help="those that need no training, joined with + or commas")] = "",
+    overrides: Annotated[str, typer.Option(help="test settings: 'model.test_cfg.rcnn.score_thr=0.01', separated by spaces")] = "",
+) -> None:
+    """Measure a finished run on val under other test settings, in the time of one validation.
+
+    The result is a folder beside the run's own files; the table compares the two, with intervals paired over the val images.
+    """
+    chosen = finished_run(name)
+    from workbook.training.evaluate import evaluate_run
+
+    found = evaluate_run(chosen, remedies, overrides)
+    table = Table("figure", "run", "evaluated", "difference", box=None)
+    for row in found.rows:
+        table.add_row(row.figure, _figure(row.run), _figure(row.evaluation), row.difference)
+    open_console().print(table)
+    for note in found.notes:
+        print(f"note: {note}")
+    print(f"{'already there: ' if found.was_there else ''}{found.folder}")
 
 
 @app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")

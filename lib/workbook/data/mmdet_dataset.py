@@ -1,5 +1,5 @@
 """mmdet's CocoDataset with three promises that it does not make: label order, ground truth in validation, one parse of
-a file."""
+a file. And images with small objects may come several times an epoch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,33 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.datasets.builder import DATASETS
 
 from workbook.data.images import LEAVES, LINKED, leaves_folder, linked_out
-from workbook.data.reading import Coco, DataError, read_coco
+from workbook.data.reading import Coco, DataError, is_crowd, read_coco
+from workbook.evaluation.sizes import size_of
 
 
 @DATASETS.register_module()
 class OrderedCocoDataset(CocoDataset):
-    """Label i is `classes[i]`. mmdet numbers the categories as the file happens to list them, so train and val could differ."""
+    """Label i is `classes[i]`. mmdet numbers the categories as the file happens to list them, so train and val could differ.
+
+    small_repeats: how often an epoch shows each image with a small object (COCO's, by annotation area). `data_infos` lists every
+    image once all the same; `len` and the index of an item count what an epoch shows.
+    """
+
+    def __init__(self, *arguments: Any, small_repeats: int = 1, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        times = [small_repeats if small_repeats > 1 and self._has_small(id_) else 1 for id_ in self.img_ids]
+        self.shown = np.repeat(np.arange(len(times)), times)  # [items of an epoch], the place of each in data_infos
+        self.flag = self.flag[self.shown]
+
+    def __len__(self) -> int:
+        return len(self.shown) if hasattr(self, "shown") else len(self.data_infos)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return super().__getitem__(self.shown[index])
+
+    def _has_small(self, image_id: int) -> bool:
+        objects = (a for a in self.coco.imgToAnns[image_id] if not is_crowd(a))
+        return any(size_of(a["area"]) == "small" for a in objects)
 
     def load_annotations(self, ann_file: str) -> list[dict[str, Any]]:
         """One dict an image, `filename` among its keys, from the tables that `read_coco` has parsed, which stay as

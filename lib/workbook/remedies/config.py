@@ -16,14 +16,16 @@ def final_test_cfg(config: Config) -> ConfigDict:
 
 def transforms(config: Config, split: str, kind: str) -> list[Any]:
     """The transforms of this type in the pipeline of `train` or `val`, as the config has them."""
-    return [step for step in config.data[split].pipeline if step.type == kind]
+    return [step for step in config.data[split].pipeline if step["type"] == kind]
 
 
-def nominal_size(config: Config) -> tuple[int, int]:
-    """Width and height in pixels that validation scales an image into, ratio kept: what training varies about."""
-    [resize] = transforms(config, "val", "Resize")
-    width, height = resize.img_scale
-    return int(width), int(height)
+def insert_transform(config: Config, before: str, step: dict[str, Any]) -> None:
+    """Put the step before the first transform of type `before` in the pipeline of train."""
+    from mmcv import ConfigDict
+
+    pipeline = list(config.data.train.pipeline)
+    place = [each["type"] for each in pipeline].index(before)
+    config.data.train.pipeline = [*pipeline[:place], ConfigDict(step), *pipeline[place:]]
 
 
 def import_module(config: Config, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import nn
 from workbook.diagnosis.family import Family, ImageProbe
 from workbook.diagnosis.nearest import candidates_found, nearest_candidates
 from workbook.diagnosis.oracle import NEAR, Candidates, ImageObjects, Suppressed, first_of_each
-from workbook.diagnosis.probing import best_object, first_cut, ranks, survey, to_numpy
+from workbook.diagnosis.probing import best_object, first_cut, nms, ranks, survey, to_numpy
 from workbook.evaluation.boxes import iou_table, to_xywh
 from workbook.models.assigners import Assigned
 from workbook.models.hooks import recorded_calls
@@ -62,14 +62,7 @@ class Query(Family):
             background, score, label = to_numpy(probability[:, -1]), to_numpy(best), to_numpy(classes)
             candidate = np.arange(len(score))
         limit = head.test_cfg.get("max_per_img", head.num_query)
-
-        def suppress(candidates: Candidates) -> Suppressed:
-            scores = torch.as_tensor(candidates.score, device=logits.device)
-            first = to_numpy(scores.topk(min(limit, len(scores)))[1])  # mmdet's own order among equals
-            rest = np.setdiff1d(np.argsort(-candidates.score, kind="stable"), first, assume_unique=True)
-            survivors = np.concatenate([first, rest])
-            return Suppressed(np.ones(len(survivors), bool), survivors, candidates.score[survivors], limit)
-
+        suppress = _suppression(limit, getattr(head, "nms_iou", None), logits.device)
         candidates = Candidates(
             candidate, label, score.astype(np.float32), boxes_xywh[candidate], np.ones(len(label), bool), boxes_xywh,
             background, best_object(iou_table(boxes_xywh, objects.boxes_xywh), NEAR), suppress,
@@ -82,6 +75,24 @@ class Query(Family):
         added = nearest_candidates(candidates, objects, boxes_xywh, top_label, candidates.highest, np.ones(len(boxes_xywh), bool), found)
         rank = ranks(candidates)
         return ImageProbe(candidates, added, *candidates_found(rank, found, found), cut, rank), boxes_by_class
+
+
+def _suppression(limit: int, nms_iou: float | None, device: torch.device) -> Callable[[Candidates], Suppressed]:
+    """The best predictions up to the limit; of these, with `nms_iou`, those that no better one of the class overlaps more."""
+
+    def suppress(candidates: Candidates) -> Suppressed:
+        scores = torch.as_tensor(candidates.score, device=device)
+        first = to_numpy(scores.topk(min(limit, len(scores)))[1])  # mmdet's own order among equals
+        rest = np.setdiff1d(np.argsort(-candidates.score, kind="stable"), first, assume_unique=True)
+        reported = limit
+        if nms_iou is not None:
+            asked = np.isin(np.arange(len(scores)), first)
+            first = nms(candidates, asked, dict(type="nms", iou_threshold=nms_iou), limit, device).survivors
+            reported = len(first)
+        survivors = np.concatenate([first, rest])
+        return Suppressed(np.ones(len(scores), bool), survivors, candidates.score[survivors], reported)
+
+    return suppress
 
 
 QUERY = Query()

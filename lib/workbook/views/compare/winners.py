@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from workbook.data.reading import of_classes
 from workbook.errors import RunError
-from workbook.evaluation.bootstrap import Samples, bootstrap
 from workbook.evaluation.comparison import FIGURES, Difference, compare
-from workbook.evaluation.matching import match
-from workbook.files import read_json
-from workbook.runs.config import read_config
 from workbook.runs.folder import Run, by_start
+from workbook.runs.samples import samples_of
 from workbook.views.compare.differences import aspects, in_ranges
 from workbook.views.compare.tables import as_text, numbers_of
 
 SPOKEN = ("bbox_mAP", "bbox_mAP_s")  # of these the undetermined pairs with the best are named one by one
-SAME = 1e-9  # an AP that differs by more was not counted from these files
 
 
 @dataclass(frozen=True)
@@ -70,30 +63,6 @@ def differences_of(settings: Sequence[Setting]) -> list[Difference]:
         return compare(samples)
     except ValueError as error:
         raise RunError(f"the runs were not measured on the same val set: {error}") from error
-
-
-def samples_of(run: Run, truths: dict[tuple[str, ...], dict[str, Any]]) -> Samples:
-    """The figures of a finished run on its val set, with their resamples.
-
-    truths: val file and classes → the parsed truth, filled here. Raises RunError where a file is missing, or where the bbox_mAP counted
-    from these files is not the one that the run has in `metrics.json`.
-    """
-    val = read_config(run.folder / "config.py").data.val
-    key = (val.ann_file, *val.classes)
-    if key not in truths:
-        path = Path(val.ann_file)
-        if not path.is_file():
-            raise RunError(f"{path}, the val file of {run.name}, is missing: put it back")
-        truths[key] = of_classes(read_json(path), val.classes)
-    try:
-        samples = bootstrap(match(truths[key], read_json(run.folder / "predictions.json")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"the predictions.json of {run.name} does not fit {val.ann_file} ({error}): restore them, or train again") from error
-    measured, counted = run.metrics()["bbox_mAP"], float(samples.figures["bbox_mAP"].values[0])
-    if not math.isclose(measured, counted, rel_tol=0, abs_tol=SAME):
-        raise RunError(f"{run.name} was measured with bbox_mAP {measured:.4f}, but its predictions.json and {val.ann_file} give "
-                       f"{counted:.4f}: one of them was changed since. Restore it, or train again")
-    return samples
 
 
 def in_sentences(found: Sequence[Difference], best: str) -> list[str]:
