@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "lib" / "workbook"
 # evaluation knows boxes and scores alone, so it stands first; training measures each epoch with it
-ROOMS = ("evaluation", "data", "models", "runs", "remedies", "training", "diagnosis", "views", "browse", "sweep")
+ROOMS = ("evaluation", "data", "models", "runs", "remedies", "training", "diagnosis", "proofs", "views", "browse", "sweep", "search")
 SHARED = ("errors", "files", "cores", "progress", "terminal", "notebooks", "plugins")  # free of the rooms: every room may use them
 OUTSIDE = ("cli",)  # calls the rooms; no room calls it
 

@@ -36,11 +36,12 @@ def _size(
 ) -> SizeProof:
     if difference is None:
         return SizeProof(None, None, None, None, None, promised)
-    means = [float(figure_values(samples, figure).mean()) for samples in (before, after)]
+    mean_before = float(figure_values(before, figure).mean())
+    mean_after = float(figure_values(after, figure).mean())
     low, high = difference.low, difference.high
     if low is not None and high is not None and difference.higher == BEFORE:
         low, high = -high, -low
-    return SizeProof(*means, means[1] - means[0], low, high, promised)
+    return SizeProof(mean_before, mean_after, mean_after - mean_before, low, high, promised)
 
 
 def recall(trainings: Sequence[Matches]) -> dict[str, float | None]:

@@ -24,8 +24,8 @@ MORE_IMAGES, MENDED_LABELS = "more_images", "mended_labels"  # what no remedy of
 class ArmResult:
     """One arm of the search, measured on images cut from train. Figures are None where it could not be measured.
 
-    kind: baseline (no remedy), evaluation (the baseline's weights under other test settings), training, combination, curve (the prediction for
-    twice the images) or labels (the upper bound for mended labels, on val).
+    kind: baseline (no remedy), evaluation (the baseline's weights under other test settings), training, combination, curve
+    (the prediction for twice the images) or labels (the upper bound for mended labels, on val).
     """
 
     remedies: tuple[str, ...]
@@ -37,10 +37,17 @@ class ArmResult:
     gain: float | None  # the same less the baseline's
     low: float | None  # 95%, of the gain; not corrected: it chooses, and claims nothing
     high: float | None
+    images: int  # that score, and hold such objects
+    objects: int
     work: float | None  # steps times pixels of its training, as a multiple of the baseline's
     seconds_a_step: float | None
     seconds_an_image: float | None
     runs: tuple[str, ...]
+
+
+def unmeasured(remedies: tuple[str, ...], kind: str, outcome: str, promised: float | None = None) -> ArmResult:
+    """An arm without figures."""
+    return ArmResult(remedies, kind, outcome, promised, 0, None, None, None, None, 0, 0, None, None, None, ())
 
 
 @dataclass(frozen=True)

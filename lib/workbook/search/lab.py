@@ -25,6 +25,8 @@ from workbook.sweep.plan import Entry, Executor, check_plan, make_plan
 from workbook.sweep.table import Screen, plan_words
 from workbook.training.parameters import Parameters, check_parameters
 
+Evaluated = tuple[str, str, str]  # the name of a run, remedies with commas, the device
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -90,15 +92,16 @@ class Lab:
         """
         runs = self._train([ask.parameters for ask in asks], title)
         others = [(ask, run) for ask, run in zip(asks, runs, strict=True) if ask.evaluated_with and isinstance(run, Run)]
-        pairs = [(run.name, ",".join(ask.evaluated_with)) for ask, run in others if ask not in self.measured]
-        names = dict(zip(pairs, self.executor.ask(evaluate_all, pairs) if pairs else [], strict=True))
+        asked = [(run.name, ",".join(ask.evaluated_with), ask.parameters.device) for ask, run in others if ask not in self.measured]
+        names = dict(zip(asked, self.executor.ask(evaluate_all, asked) if asked else [], strict=True))
         return [self._measurement(ask, run, names) for ask, run in zip(asks, runs, strict=True)]
 
-    def _measurement(self, ask: Ask, run: Run | Failure, names: Mapping[tuple[str, str], Path | str]) -> Measurement | Failure:
+    def _measurement(self, ask: Ask, run: Run | Failure, names: Mapping[Evaluated, Path | str]) -> Measurement | Failure:
         if isinstance(run, Failure):
             return run
         if ask not in self.measured:
-            folder = names[run.name, ",".join(ask.evaluated_with)] if ask.evaluated_with else run.folder
+            key = (run.name, ",".join(ask.evaluated_with), ask.parameters.device)
+            folder = names[key] if ask.evaluated_with else run.folder
             if isinstance(folder, str):
                 return Failure(folder)
             self.measured[ask] = self._read(run, folder)
@@ -138,14 +141,14 @@ def _seconds_an_image(run: Run, folder: Path) -> float | None:
     return settings["seconds"] / settings["images"]
 
 
-def evaluate_all(asked: list[tuple[str, str]]) -> list[Path | str]:
-    """The folder of the evaluation of each run with these remedies, or why there is none; in the process that computes."""
+def evaluate_all(asked: list[Evaluated]) -> list[Path | str]:
+    """The folder of each evaluation, or why there is none; in the process that computes."""
     from workbook.training.evaluate import evaluate_run
 
     found: list[Path | str] = []
-    for name, remedies in asked:
+    for name, remedies, device in asked:
         try:
-            found.append(evaluate_run(open_run(name), remedies).folder)
+            found.append(evaluate_run(open_run(name), remedies, device=device).folder)
         except WorkbookError as error:
             found.append(str(error))
     return found

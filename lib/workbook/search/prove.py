@@ -84,8 +84,8 @@ def _control(winner: Arm, works: Mapping[str, Work]) -> tuple[str, float | None]
 def _proof(
     settings: Settings, before: str, after: str, promises: Mapping[str, float | None], same_weights: bool = False
 ) -> dict[str, Any]:
-    samples = [[one.samples for one in settings[name]] for name in (before, after)]
-    return compare_settings(*samples, promises, same_weights)
+    first, second = ([one.samples for one in settings[name]] for name in (before, after))
+    return compare_settings(first, second, promises, same_weights)
 
 
 def _cost(measurements: Sequence[Measurement], work: Work) -> Cost:

@@ -16,7 +16,7 @@ from workbook.data.cuts import cut_shares
 from workbook.data.reading import trainable_images
 from workbook.proofs.curve import Curve, learning_curve
 from workbook.proofs.gains import Gain, figure_values, gain, gain_on_same_weights, seed_noise
-from workbook.proofs.store import COMBINATION, EVALUATION, OWN, TRAINING, ArmResult
+from workbook.proofs.store import COMBINATION, EVALUATION, OWN, TRAINING, ArmResult, unmeasured
 from workbook.search.lab import Ask, Failure, Lab, Measurement, require_all
 from workbook.search.plan import Arm, Plan, join, may_join, rungs, search_seeds, survivors
 from workbook.search.question import Question
@@ -199,9 +199,12 @@ def arm_result(
     arm: Arm, kind: str, outcome: str, measurements: Sequence[Measurement], figure: str, gained: Gain | None
 ) -> ArmResult:
     """An arm as proof.json has it."""
-    score = float(figure_values([one.samples for one in measurements], figure).mean()) if measurements else None
+    if not measurements:
+        return unmeasured(arm.remedies, kind, outcome, arm.promised)
+    known = measurements[0].samples.figures[figure]
     return ArmResult(
-        remedies=arm.remedies, kind=kind, outcome=outcome, promised=arm.promised, seeds=len(measurements), score=score,
+        remedies=arm.remedies, kind=kind, outcome=outcome, promised=arm.promised, seeds=len(measurements),
+        score=float(figure_values([one.samples for one in measurements], figure).mean()), images=known.images, objects=known.objects,
         gain=gained.value if gained else None, low=gained.low if gained else None, high=gained.high if gained else None,
         work=arm.work or None, seconds_a_step=_mean([one.seconds_a_step for one in measurements]),
         seconds_an_image=_mean([one.seconds_an_image for one in measurements if one.seconds_an_image is not None]),
@@ -211,7 +214,7 @@ def arm_result(
 
 def _not_tried(arm: Arm) -> ArmResult:
     kind = TRAINING if arm.trains else EVALUATION
-    return ArmResult(arm.remedies, kind, f"not tried: {arm.misfit}", arm.promised, 0, *[None] * 7, ())  # type: ignore[arg-type]
+    return unmeasured(arm.remedies, kind, f"not tried: {arm.misfit}", arm.promised)
 
 
 def _mean(values: Sequence[float]) -> float | None:

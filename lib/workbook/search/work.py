@@ -44,7 +44,8 @@ def _work_of(parameters: Parameters) -> Work | str:
     dataset = build_dataset(job.config.data.train)
     items = SeededItems(dataset, parameters.seed)
     chosen = range(0, len(dataset), max(1, len(dataset) // SAMPLED))[:SAMPLED]
-    areas = [float(items[0, index]["img"].data[0].numel()) for index in chosen]
+    shapes = [items[0, index]["img"].data.shape[-2:] for index in chosen]
+    areas = [float(height * width) for height, width in shapes]
     steps = job.steps_an_epoch * job.epochs
     drops = tuple(int(epoch) for epoch in job.config.lr_config.step)
     return Work(steps, sum(areas) / len(areas), parameters.batch_size, job.epochs, drops)
