@@ -13,6 +13,7 @@ from mmcv import Config
 from mmcv.runner import build_optimizer
 from mmdet.datasets import build_dataset
 
+import workbook.data.mmdet_dataset  # noqa: F401  registers the dataset type that the config names
 from scenes import write_split
 from workbook.data.catalog import Dataset
 from workbook.models.backbones import find_backbone

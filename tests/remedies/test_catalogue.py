@@ -11,13 +11,16 @@ from mmdet.datasets import build_dataset
 
 from remedied import IMAGE_SIZE, config_of, context_of, remedied, train_step, write_dataset
 from workbook.data.catalog import Dataset
+from workbook.diagnosis.assignable import assignable
 from workbook.diagnosis.family import families, family_of
+from workbook.diagnosis.oracle import ImageObjects
 from workbook.errors import ParameterError
 from workbook.models.config import build_untrained
 from workbook.models.detectors import DETECTORS
 from workbook.remedies.apply import Applied, why_not
 from workbook.remedies.base import FAMILIES, Remedy
 from workbook.remedies.registry import all_remedies, parse_remedies
+from workbook.training.loader import as_batch
 from workbook.training.schedule import parse_schedule
 
 REMEDIES = {remedy.key: remedy for remedy in all_remedies()}
@@ -31,6 +34,11 @@ FITS = {
 }
 PAIRS = [(key, detector) for key in REMEDIES for detector in DETECTORS if detector in FITS.get(key, DETECTORS)]
 OF_DATA = ("larger_images", "small_oversampled", "augmentation", "augmentation_from_above", "empty_images", "longer_training")
+# what a step could show on Cascade R-CNN it shows on Faster R-CNN; coco_start changes what fitted_anchors does
+STEPS = [
+    pair for pair in PAIRS
+    if REMEDIES[pair[0]].trains and pair[0] not in (*OF_DATA, "coco_start") and pair[1] != "cascade_rcnn"
+]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +101,7 @@ def parent(config: Any, path: list[str]) -> Any:
     return found
 
 
-@pytest.mark.parametrize(("key", "detector"), [pair for pair in PAIRS if pair[0] not in OF_DATA and REMEDIES[pair[0]].trains])
+@pytest.mark.parametrize(("key", "detector"), STEPS)
 def test_a_step_trains_with_it(dataset: Dataset, weights: str, key: str, detector: str) -> None:
     config, applied = of(dataset, key, detector, weights)
     if applied.changes:
@@ -106,7 +114,9 @@ def test_a_step_trains_with_other_images(dataset: Dataset, weights: str, key: st
     assert train_step(config)["loss"] > 0
 
 
-@pytest.mark.parametrize(("key", "detector"), [pair for pair in PAIRS if not REMEDIES[pair[0]].trains])
+@pytest.mark.parametrize(("key", "detector"), [
+    pair for pair in PAIRS if not REMEDIES[pair[0]].trains and pair[1] != "cascade_rcnn"
+])
 def test_an_evaluation_takes_it(dataset: Dataset, weights: str, key: str, detector: str) -> None:
     """The detector gives its detections under these settings, and has the same weights as before."""
     before, (config, _) = config_of(dataset, detector), of(dataset, key, detector, weights)
@@ -202,7 +212,7 @@ def test_augmented_boxes_stay_on_their_objects(dataset: Dataset, key: str, ways:
     """The bright rectangles of the picture lie in the boxes, in every way of turning; sizes vary from a half to one and a half."""
     config, _ = remedied(dataset, "retinanet", key)
     train = build_dataset(config.data.train)
-    seen, sides = set(), []
+    found, sides = set(), []
     for seed in range(60):
         np.random.seed(seed)
         item = train[0]
@@ -213,10 +223,11 @@ def test_augmented_boxes_stay_on_their_objects(dataset: Dataset, key: str, ways:
         for x1, y1, x2, y2 in item["gt_bboxes"].data.numpy().round().astype(int):
             inside[max(y1 - 2, 0) : y2 + 2, max(x1 - 2, 0) : x2 + 2] = True
         assert bright[:height, :width].any() and not (bright & ~inside)[:height, :width].any()
-        seen.add((width > height, *(item["gt_bboxes"].data[0] / max(width, height)).numpy().round(1)))
+        (left, top), (other_left, other_top) = item["gt_bboxes"].data[:2, :2].tolist()
+        found.add((width > height, left > other_left, top > other_top))
         sides.append(max(width, height) / 128)
     assert min(sides) < 0.6 and max(sides) > 1.4 and min(sides) >= 0.5 and max(sides) <= 1.5
-    assert len(seen) >= ways
+    assert len(found) == ways
 
 
 def test_more_detections_are_those_that_coco_counts(dataset: Dataset) -> None:
@@ -250,3 +261,23 @@ def test_remedies_are_applied_in_their_order(dataset: Dataset) -> None:
     assert scales[0] == scales[1] and scales[0][0] > alone.scales[0]
     ordered = parse_remedies("soft_nms,fitted_anchors,larger_images")
     assert [remedy.key for remedy in ordered] == ["larger_images", "fitted_anchors", "soft_nms"]
+
+
+@pytest.mark.parametrize(("key", "detector"), [
+    ("soft_nms", "faster_rcnn"), ("soft_nms,keep_more", "retinanet"), ("keep_more", "deformable_detr"), ("refined_boxes", "faster_rcnn"),
+    ("finer_level,keep_more", "vfnet"), ("two_stage_queries", "deformable_detr"), ("repeated_labels", "detr"),
+    ("repeated_labels", "deformable_detr"), ("repeated_labels,two_stage_queries", "deformable_detr"),
+])
+def test_the_diagnosis_reads_inside_it(dataset: Dataset, key: str, detector: str) -> None:
+    """Its probe refuses what is not, to the last digit, what the detector itself reports."""
+    config, _ = remedied(dataset, detector, key)
+    torch.manual_seed(0)
+    model = build_untrained(config).eval()
+    model.init_weights()
+    val = build_dataset(config.data.val)
+    boxes_xywh = np.array([a["bbox"] for a in dataset.val["annotations"]], float)
+    objects = ImageObjects(np.arange(len(boxes_xywh)), np.zeros(len(boxes_xywh), int), boxes_xywh)
+    family = family_of(model)
+    probe = family.probe(model, as_batch([val.with_truth(0)]), objects)
+    assert family.key == DETECTORS[detector].family and len(probe.candidates.suppressed.reported)
+    assert len(assignable(family, model, val)) == len(boxes_xywh)

@@ -30,7 +30,6 @@ class OrderedCocoDataset(CocoDataset):
         super().__init__(*arguments, **named)
         times = [small_repeats if small_repeats > 1 and self._has_small(id_) else 1 for id_ in self.img_ids]
         self.shown = np.repeat(np.arange(len(times)), times)  # [items of an epoch], the place of each in data_infos
-        self.flag = self.flag[self.shown]
 
     def __len__(self) -> int:
         return len(self.shown) if hasattr(self, "shown") else len(self.data_infos)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmdet.core import anchor_inside_flags
 from mmdet.core.bbox.assigners import ATSSAssigner, MaxIoUAssigner
+from torch import Tensor
 
 from workbook.models.hooks import recorded_ious
 
@@ -31,7 +32,7 @@ class UnknownAssignerError(ValueError):
 def assign_anchors(head: Any, gt_boxes_xyxy: np.ndarray, resized: Mapping[str, Any]) -> Assigned:
     """The head's own anchors and assigner on one image's boxes [boxes, 4], pixels of the network's input.
 
-    Raises UnknownAssignerError for an assigner other than MaxIoU and ATSS.
+    Raises UnknownAssignerError for an assigner other than MaxIoU (and what is derived from it) and ATSS.
     """
     assigner = getattr(head, "assigner", None)
     if not isinstance(assigner, ATSSAssigner | MaxIoUAssigner):
@@ -43,18 +44,45 @@ def assign_anchors(head: Any, gt_boxes_xyxy: np.ndarray, resized: Mapping[str, A
     levels = generator.grid_priors(sizes, device="cpu")
     flags = torch.cat(generator.valid_flags(sizes, resized["pad_shape"], device="cpu"))
     inside = anchor_inside_flags(torch.cat(levels), flags, resized["img_shape"][:2], head.train_cfg.allowed_border)
-    anchors = torch.cat(levels)[inside]
-    with recorded_ious(assigner) as tables:
-        if isinstance(assigner, ATSSAssigner):
-            per_level = [int(part.sum()) for part in inside.split([len(level) for level in levels])]
-            result = assigner.assign(anchors, per_level, gt)
-        else:
-            result = assigner.assign(anchors, gt)
-    overlaps = tables[0].T if isinstance(assigner, ATSSAssigner) else tables[0]  # [boxes, anchors]
-    best = overlaps.max(dim=1)[0] if overlaps.numel() else overlaps.new_zeros(len(gt))
-    positives = torch.bincount(result.gt_inds.clamp(min=0), minlength=len(gt) + 1)[1:]
+    if isinstance(assigner, ATSSAssigner):
+        per_level = [int(part.sum()) for part in inside.split([len(level) for level in levels])]
+        best, gt_inds = _assign(assigner, torch.cat(levels)[inside], gt, per_level)
+    elif type(assigner) is MaxIoUAssigner and len(gt):
+        best, gt_inds = _assign(assigner, torch.cat(levels)[inside & _near(generator, sizes, gt)], gt)
+        if not best.all():  # then every anchor is as good as any other
+            best, gt_inds = _assign(assigner, torch.cat(levels)[inside], gt)
+    else:
+        best, gt_inds = _assign(assigner, torch.cat(levels)[inside], gt)
+    positives = torch.bincount(gt_inds.clamp(min=0), minlength=len(gt) + 1)[1:]
     why_not = np.array([_why(assigner, float(iou)) for iou in best], dtype=object)
     return Assigned(best.numpy(), positives.numpy(), why_not)
+
+
+def _assign(assigner: Any, anchors: Tensor, gt: Tensor, per_level: list[int] | None = None) -> tuple[Tensor, Tensor]:
+    """The highest IoU of each box [boxes], and the assigner's gt_inds [anchors]. per_level: how many anchors, for ATSS."""
+    with recorded_ious(assigner) as tables:
+        result = assigner.assign(anchors, gt) if per_level is None else assigner.assign(anchors, per_level, gt)
+    overlaps = tables[0] if per_level is None else tables[0].T  # [boxes, anchors]
+    best = overlaps.max(dim=1)[0] if overlaps.numel() else overlaps.new_zeros(len(gt))
+    return best, result.gt_inds
+
+
+def _near(generator: Any, sizes: list[tuple[int, int]], gt: Tensor) -> Tensor:
+    """[anchors] bool: it overlaps a box, or may. The others have IoU 0 with all: MaxIoU gives them to the background.
+
+    Of the 200,000 anchors of an image a few thousand are near its objects, and the table of IoUs is what takes the time.
+    """
+    found = []
+    for (height, width), (x_stride, y_stride), base in zip(sizes, generator.strides, generator.base_anchors, strict=True):
+        left, top = base[:, :2].amin(dim=0).tolist()
+        right, bottom = base[:, 2:].amax(dim=0).tolist()
+        cells = torch.zeros(height, width, dtype=torch.bool)
+        for x1, y1, x2, y2 in gt.tolist():
+            rows = slice(max(math.floor((y1 - bottom) / y_stride), 0), max(math.ceil((y2 - top) / y_stride) + 1, 0))
+            columns = slice(max(math.floor((x1 - right) / x_stride), 0), max(math.ceil((x2 - left) / x_stride) + 1, 0))
+            cells[rows, columns] = True
+        found.append(cells.flatten().repeat_interleave(len(base)))
+    return torch.cat(found)
 
 
 def _why(assigner: Any, best_iou: float) -> str:

@@ -53,7 +53,17 @@ class WithSuppression:
 
 @HEADS.register_module()
 class SuppressedDETRHead(WithSuppression, DETRHead):
-    """mmdet's DETRHead with suppression."""
+    """mmdet's DETRHead with suppression.
+
+    mmdet spreads the weights of the classes and of the background in DETRHead itself alone, not in what is derived from it
+    (2.28, dense_heads/detr_head.py); so it is done here.
+    """
+
+    def __init__(self, *, num_classes: int, loss_cls: dict[str, Any], **named: Any) -> None:
+        weights = [float(loss_cls["class_weight"])] * num_classes + [float(loss_cls["bg_cls_weight"])]
+        spread = {key: value for key, value in loss_cls.items() if key != "bg_cls_weight"} | {"class_weight": weights}
+        super().__init__(num_classes=num_classes, loss_cls=spread, **named)
+        self.bg_cls_weight = weights[-1]
 
 
 @HEADS.register_module()

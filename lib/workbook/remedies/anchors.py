@@ -52,14 +52,13 @@ def input_images(config: Config) -> list[InputImage]:
     return found
 
 
-def build_anchor_head(config: Config) -> Any:
-    """The head with its anchors and its assigner, as the detector builds it, with weights that nobody uses."""
+def build_anchor_head(config: Config, part: ConfigDict) -> Any:
+    """The head with its anchors and its assigner, as the detector builds it, with weights that nobody uses. part: its config."""
     from mmdet.models import build_head
 
     model = config.model
-    head = copy.deepcopy(anchor_head_config(config))
     train_cfg = model.train_cfg.rpn if "rpn_head" in model else model.train_cfg
-    return build_head({**head, "train_cfg": copy.deepcopy(train_cfg)})
+    return build_head({**copy.deepcopy(part), "train_cfg": copy.deepcopy(train_cfg)})
 
 
 def reached(head: Any, generator: Mapping[str, Any], images: Sequence[InputImage]) -> Reached:

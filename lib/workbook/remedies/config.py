@@ -28,6 +28,13 @@ def insert_transform(config: Config, before: str, step: dict[str, Any]) -> None:
     config.data.train.pipeline = [*pipeline[:place], ConfigDict(step), *pipeline[place:]]
 
 
+def nominal_size(config: Config) -> tuple[int, int]:
+    """Width and height in pixels that validation scales an image into, ratio kept: what training varies about."""
+    [resize] = transforms(config, "val", "Resize")
+    width, height = resize.img_scale
+    return int(width), int(height)
+
+
 def import_module(config: Config, name: str) -> None:
     """Have the run, and whoever reads its config, import this module of the workbook, which registers what the config names."""
     import importlib

@@ -13,11 +13,11 @@ from workbook.remedies.base import DENSE, FITTED, TWO_STAGE, Context, Remedy, So
 if TYPE_CHECKING:
     from mmcv import Config
 
-    from workbook.remedies.anchors import InputImage
+    from workbook.remedies.anchors import InputImage, Reached
 
 Fitted = dict[str, Any]  # keys of the anchor generator and their values
 FACTORS = tuple(2 ** (step / 2) for step in range(-6, 3))  # of the default scales: an eighth to twice
-COMPARED, CHECKED = 50, 500  # images of train, evenly spread: to compare the candidates, and to hold the best against the default
+COMPARED, CHECKED = 25, 500  # images of train, evenly spread: to compare the candidates, and to hold the best against the default
 
 
 def apply(config: Config, context: Context) -> None:
@@ -55,26 +55,36 @@ def _fit(config: Config) -> Fitted:
     images = input_images(config)
     if head_config is None or not images:
         return {}
-    head = build_anchor_head(config)
+    head = build_anchor_head(config, head_config)
     default = head_config.anchor_generator
-    compared = spread(images, COMPARED)
-    best = max(candidates(default, images), key=lambda change: reached(head, {**default, **change}, compared))
+    best = _best(head, default, spread(images, COMPARED))
     checked = spread(images, CHECKED)
     is_better = reached(head, {**default, **best}, checked) > reached(head, default, checked)
     return best if is_better else {}
 
 
-def candidates(default: Any, images: list[InputImage]) -> list[Fitted]:
-    """The default first, which wins among equals; then every factor of its scales, with its own ratios and with the objects'."""
+def _best(head: Any, default: Any, images: list[InputImage]) -> Fitted:
+    """The best scales with the default ratios, then with the objects' own ratios at these scales and the next ones."""
+    from workbook.remedies.anchors import reached
+
+    def goodness(change: Fitted) -> Reached:
+        return reached(head, {**default, **change}, images)
+
+    factors = sorted(FACTORS, key=lambda factor: abs(np.log(factor)))  # of equals the one nearest to the default
+    scores = {factor: goodness(_scaled(default, factor)) for factor in factors}
+    best = max(factors, key=lambda factor: scores[factor])
+    place = FACTORS.index(best)
+    ratios = ratios_of(images, len(default.ratios))
+    fitted = [{**_scaled(default, factor), "ratios": ratios} for factor in FACTORS[max(place - 1, 0) : place + 2]]
+    return max([_scaled(default, best), *fitted], key=goodness)
+
+
+def ratios_of(images: list[InputImage], count: int) -> list[float]:
+    """So many ratios height / width, evenly spread over those of the objects."""
     boxes_xyxy = np.concatenate([image.gt_boxes_xyxy for image in images])
     width, height = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).T
-    count = len(default.ratios)
     shares = (np.arange(count) + 0.5) / count
-    of_objects = np.exp(np.quantile(np.log(height / width), shares)).round(2).clip(0.1, 10).tolist()
-    return [{}, *(
-        {**_scaled(default, factor), "ratios": ratios}
-        for ratios in (list(default.ratios), of_objects) for factor in FACTORS
-    )]
+    return np.exp(np.quantile(np.log(height / width), shares)).clip(0.1, 10).round(2).tolist()
 
 
 def _scaled(default: Any, factor: float) -> Fitted:

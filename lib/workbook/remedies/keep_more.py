@@ -28,8 +28,8 @@ def apply(config: Config, context: Context) -> None:
 
 def misfit(config: Config) -> str | None:
     """A query detector that reports all it has cannot report more."""
-    head = config.model.bbox_head if "bbox_head" in config.model else {}
-    if "num_query" in head and predictions(config) <= config.model.test_cfg.max_per_img:
+    head = config.model.get("bbox_head")
+    if head and "num_query" in head and predictions(config) <= config.model.test_cfg.max_per_img:
         return f"its {head.num_query} queries predict one class each, and all of them are reported already"
     return None
 
