@@ -79,6 +79,10 @@ class Lab:
         """The work of each training, or why it cannot start."""
         return self.executor.ask(works_of, list(asked)) if asked else []
 
+    def misfits(self, run: Run, keys: Sequence[str]) -> list[str]:
+        """Why each of these remedies cannot change how the run is evaluated; empty for one that can."""
+        return self.executor.ask(misfits_of, [(str(run.folder), key) for key in keys]) if keys else []
+
     def plan(self, asked: Sequence[Parameters]) -> list[Entry]:
         """The trainings as a sweep has them, checked. Raises SweepError with all that cannot start."""
         plan = make_plan([parameters.model_dump() for parameters in dict.fromkeys(asked)], self.executor.resolve)
@@ -151,6 +155,21 @@ def evaluate_all(asked: list[Evaluated]) -> list[Path | str]:
             found.append(evaluate_run(open_run(name), remedies, device=device).folder)
         except WorkbookError as error:
             found.append(str(error))
+    return found
+
+
+def misfits_of(asked: list[tuple[str, str]]) -> list[str]:
+    """Why each run cannot be evaluated with this remedy; empty where it can."""
+    from workbook.training.evaluate import other_settings
+
+    found = []
+    for name, key in asked:
+        try:
+            other_settings(open_run(name), key, "")
+        except WorkbookError as error:
+            found.append(str(error))
+        else:
+            found.append("")
     return found
 
 

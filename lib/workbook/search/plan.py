@@ -30,7 +30,7 @@ class Arm:
     """One remedy, or several, on top of those of the run itself."""
 
     remedies: tuple[str, ...]
-    trains: bool
+    trained: frozenset[str]  # those of them that need a training; the others change the evaluation alone
     stages: tuple[str, ...]  # whose losses they address
     promised: float  # what these stages cost, AP of the size; 0 where nothing is known
     work: float  # of its training, as a multiple of the baseline's; 0 for an evaluation
@@ -41,6 +41,11 @@ class Arm:
     def key(self) -> str:
         """`fitted_anchors+soft_nms`."""
         return "+".join(self.remedies)
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything in it needs a training."""
+        return bool(self.trained)
 
     @property
     def rank(self) -> tuple[bool, float, str]:
@@ -120,7 +125,7 @@ def join(arm: Arm, other: Arm, costs: SizeWaterfall, work: float) -> Arm:
     """Both in one. work: of its training."""
     stages = tuple(dict.fromkeys([*arm.stages, *other.stages]))
     return Arm(
-        tuple(sorted({*arm.remedies, *other.remedies})), arm.trains or other.trains, stages,
+        tuple(sorted({*arm.remedies, *other.remedies})), arm.trained | other.trained, stages,
         promised(stages, costs) or 0.0, work, arm.excludes | other.excludes,
     )
 

@@ -54,10 +54,10 @@ def _plain(question: Question, seed: int) -> Parameters:
 
 
 def _with_winner(question: Question, winner: Arm, seed: int) -> Ask:
-    """A winner that needs no training is the evaluation of the baseline's runs."""
-    if not winner.trains:
-        return Ask(_plain(question, seed), winner.remedies)
-    return Ask(with_remedies(question.parameters, winner.remedies, seed=seed))
+    """What of the winner needs a training is trained; the rest is how these runs are evaluated."""
+    trained = [key for key in winner.remedies if key in winner.trained]
+    evaluated = tuple(key for key in winner.remedies if key not in winner.trained)
+    return Ask(with_remedies(question.parameters, trained, seed=seed), evaluated)
 
 
 def _works(question: Question, winner: Arm, lab: Lab) -> dict[str, Work]:

@@ -82,9 +82,12 @@ def arms_of(question: Question, lab: Lab) -> list[Arm]:
     remedies = [
         remedy for remedy in all_remedies() if question.diagnosis.family.key in remedy.families and remedy.key not in own
     ]
+    evaluated = [remedy.key for remedy in remedies if not remedy.trains]
+    misfits = dict(zip(evaluated, lab.misfits(question.run, evaluated), strict=True))
     asked: dict[str, Parameters] = {}
-    misfits: dict[str, str] = {}
     for remedy in remedies:
+        if not remedy.trains:
+            continue
         try:
             asked[remedy.key] = question.on_cut(question.parameters.seed, [remedy.key])
         except ParameterError as error:
@@ -92,8 +95,8 @@ def arms_of(question: Question, lab: Lab) -> list[Arm]:
     baseline, *works = lab.works([question.on_cut(question.parameters.seed), *asked.values()])
     if isinstance(baseline, str):
         raise RunError(f"{question.run.name} cannot be trained again here: {baseline}")
-    found = dict(zip(asked, works, strict=True))
-    return [_arm(remedy, remedies, question, baseline, found.get(remedy.key, misfits.get(remedy.key, ""))) for remedy in remedies]
+    found = {**misfits, **dict(zip(asked, works, strict=True))}
+    return [_arm(remedy, remedies, question, baseline, found[remedy.key]) for remedy in remedies]
 
 
 def _arm(remedy: Remedy, others: Sequence[Remedy], question: Question, baseline: Work, found: Work | str) -> Arm:
@@ -101,6 +104,7 @@ def _arm(remedy: Remedy, others: Sequence[Remedy], question: Question, baseline:
     excludes = frozenset(other.key for other in others if remedy.key in other.excludes) | frozenset(remedy.excludes)
     work = found.total / baseline.total if isinstance(found, Work) and remedy.trains else 0.0
     misfit = " ".join(found.split()) if isinstance(found, str) else ""
+    trained = frozenset({remedy.key} if remedy.trains else ())
     return Arm(
-        (remedy.key,), remedy.trains, remedy.stages, promised(remedy.stages, question.costs) or 0.0, work, excludes, misfit,
+        (remedy.key,), trained, remedy.stages, promised(remedy.stages, question.costs) or 0.0, work, excludes, misfit,
     )

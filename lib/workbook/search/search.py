@@ -22,7 +22,7 @@ from workbook.search.plan import Arm, Plan, join, may_join, rungs, search_seeds,
 from workbook.search.question import Question
 from workbook.search.work import Work, stretched
 
-BASELINE = Arm((), False, (), 0.0, 0.0)
+BASELINE = Arm((), frozenset(), (), 0.0, 0.0)
 
 
 @dataclass
@@ -50,7 +50,6 @@ class Search:
         self.plan = plan
         self.lab = lab
         self.seeds = search_seeds(question.parameters.seed, plan.seeds)
-        self.trains = {arm.key: arm.trains for arm in (*plan.evaluated, *plan.trained)}
         self.baseline: list[Measurement] = []
         self.trials: dict[Arm, Trial] = {}
 
@@ -78,8 +77,8 @@ class Search:
 
     def _asks(self, arm: Arm, seeds: Sequence[int]) -> list[Ask]:
         """The trainings of an arm, and how they are evaluated."""
-        trained = [key for key in arm.remedies if self.trains[key]]
-        evaluated = tuple(key for key in arm.remedies if not self.trains[key])
+        trained = [key for key in arm.remedies if key in arm.trained]
+        evaluated = tuple(key for key in arm.remedies if key not in arm.trained)
         return [Ask(self.question.on_cut(seed, trained), evaluated) for seed in seeds]
 
     def _measure(self, arms: Sequence[Arm], seeds: Sequence[int], title: str) -> None:
@@ -131,10 +130,9 @@ class Search:
 
     def _joined(self, arm: Arm, other: Arm) -> Arm | None:
         """Both in one; None when they do not go together."""
-        trained = [key for key in (*arm.remedies, *other.remedies) if self.trains[key]]
         if not (arm.trains and other.trains):
             return join(arm, other, self.question.costs, max(arm.work, other.work))
-        both, base = self.lab.works([self.question.on_cut(self.seeds[0], keys) for keys in (trained, [])])
+        both, base = self.lab.works([self.question.on_cut(self.seeds[0], keys) for keys in (sorted(arm.trained | other.trained), [])])
         if not isinstance(both, Work) or not isinstance(base, Work):
             return None
         return join(arm, other, self.question.costs, both.total / base.total)
