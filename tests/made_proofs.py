@@ -21,8 +21,9 @@ def arm(remedies: tuple[str, ...], kind: str, outcome: str, gain: float | None =
 
 
 def cost(name: str, times: float = 1.0) -> Cost:
+    objects = {"all": 214, "small": 66, "medium": 148, "large": 0}
     recall = {"all": 0.6, "small": 0.4, "medium": 0.8, "large": None}
-    return Cost((f"{name}-1", f"{name}-2"), "", int(222 * times), 102400.0, 70.0 * times, 0.31, 0.12, 41.5, recall)
+    return Cost((f"{name}-1", f"{name}-2"), "", int(222 * times), 102400.0, 70.0 * times, 0.31, 0.12, 41.5, 10, objects, recall)
 
 
 ARMS = (
@@ -37,7 +38,7 @@ ARMS = (
 PROVEN = Proof(
     run="faster_rcnn-tf_efficientnet_lite0-12345678", size="small", winner=("fitted_anchors", "longer_training"), seeds=(101, 102, 103),
     control=Control("the baseline trained for 24 epochs instead of 12", {**SIZES, "small": replace(SMALL, low=-0.002)}), sizes=SIZES,
-    cost={"before": cost("base"), "after": cost("winner", 2), "control": cost("control", 2)}, arms=ARMS,
+    cost={"before": cost("before"), "after": cost("after", 2), "control": cost("control", 2)}, arms=ARMS,
 )
 UNPROVEN = replace(PROVEN, seeds=(), control=None, sizes={}, cost={})
 CURVE = replace(

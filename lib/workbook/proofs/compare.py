@@ -44,9 +44,19 @@ def _size(
     return SizeProof(mean_before, mean_after, mean_after - mean_before, low, high, promised)
 
 
+def objects_by_size(matches: Matches) -> dict[str, int]:
+    """Size → how many objects the images have of it, as COCO counts them."""
+    return {size: int(matches.count(_area(size)).sum()) for size in FIGURE_OF}
+
+
 def recall(trainings: Sequence[Matches]) -> dict[str, float | None]:
     """Size → the share of its objects that COCO counts as found at the first IoU (.50), mean over the trainings."""
-    return {size: _recall(trainings, ALL if size == ALL else size[0]) for size in FIGURE_OF}
+    return {size: _recall(trainings, _area(size)) for size in FIGURE_OF}
+
+
+def _area(size: str) -> str:
+    """How the matches name a size."""
+    return ALL if size == ALL else size[0]
 
 
 def _recall(trainings: Sequence[Matches], area: str) -> float | None:

@@ -84,6 +84,8 @@ class Cost:
     seconds_a_step: float
     seconds_an_image: float  # of validation, losses included
     detections_an_image: float
+    images: int  # of val
+    objects: Mapping[str, int]  # size → how many in val
     recall: Mapping[str, float | None]  # size → the share of its objects that COCO counts as found at IoU .50
 
 

@@ -192,7 +192,9 @@ def _beyond_remedies(question: Question, found: Found) -> list[ArmResult]:
     return [labels, *([_curve_arm(found.curve)] if found.curve else [])]
 
 
-def _curve_arm(curve: Curve) -> ArmResult:
+def _curve_arm(curve: Curve | str) -> ArmResult:
+    if isinstance(curve, str):
+        return unmeasured((MORE_IMAGES,), CURVE, f"not measured: {curve}")
     counts = ", ".join(f"{count} images {score:.3f}" for count, score in zip(curve.images, curve.scores, strict=True))
     return _arm(MORE_IMAGES, CURVE, f"predicted for twice as many, from {counts}", curve.twice, curve.gain, curve.low, curve.high)
 

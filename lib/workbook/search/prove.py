@@ -10,8 +10,8 @@ import numpy as np
 from workbook.diagnosis.store import SavedDiagnosis
 from workbook.errors import RunError
 from workbook.evaluation.sizes import AREA_RANGES
+from workbook.proofs.compare import objects_by_size, recall
 from workbook.proofs.compare import prove as compare_settings
-from workbook.proofs.compare import recall
 from workbook.proofs.store import Control, Cost
 from workbook.search.lab import Ask, Lab, Measurement, require_all, with_remedies
 from workbook.search.plan import SAME_WORK, Arm, promised, proof_seeds
@@ -98,7 +98,7 @@ def _cost(measurements: Sequence[Measurement], work: Work) -> Cost:
         seconds_a_step=float(np.mean([one.seconds_a_step for one in measurements])),
         seconds_an_image=float(np.mean([one.seconds_an_image for one in measurements])),
         detections_an_image=float(np.mean([one.detections for one in measurements])) / images,
-        recall=recall([one.matches for one in measurements]),
+        images=images, objects=objects_by_size(measurements[0].matches), recall=recall([one.matches for one in measurements]),
     )
 
 

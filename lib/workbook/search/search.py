@@ -39,7 +39,7 @@ class Found:
 
     winner: Arm | None
     arms: tuple[ArmResult, ...]
-    curve: Curve | None  # of more images, where nothing else helps
+    curve: Curve | str | None  # of more images, or why there is none; only where nothing else helps
 
 
 class Search:
@@ -167,26 +167,25 @@ class Search:
             self.gain(arm) if trial.measurements else None,
         )
 
-    def _curve(self) -> Curve | None:
-        """Trainings on a quarter and on half of the images for as many steps, and what they say of twice as many."""
-        by_count = {self._images(self.question.cut): [one.samples for one in self.baseline]}
-        shares = cut_shares(self.question.cut)
-        plain = [self.question.on_cut(self.seeds[0], cut=cut) for cut in (self.question.cut, *shares.values())]
-        whole, *works = self.lab.works(plain)
+    def _curve(self) -> Curve | str:
+        """Trainings on a quarter and on half of the images for as many steps, and what they say of twice as many; or why not."""
+        shares = list(cut_shares(self.question.cut).values())
+        whole, *works = self.lab.works([self.question.on_cut(self.seeds[0], cut=cut) for cut in (self.question.cut, *shares)])
         asks: dict[str, list[Ask]] = {}
-        for cut, work in zip(shares.values(), works, strict=True):
-            if isinstance(work, str) or isinstance(whole, str):
-                return None
-            times = whole.steps / work.steps
-            asks[cut] = [Ask(stretched(self.question.on_cut(seed, cut=cut), work, times)) for seed in self.seeds]
+        reasons = [work for work in (whole, *works) if isinstance(work, str)]
+        for cut, work in zip(shares, works, strict=True):
+            if isinstance(work, Work) and isinstance(whole, Work):
+                times = whole.steps / work.steps
+                asks[cut] = [Ask(stretched(self.question.on_cut(seed, cut=cut), work, times)) for seed in self.seeds]
+        by_count = {self._images(self.question.cut): [one.samples for one in self.baseline]}
         flat = [ask for of_cut in asks.values() for ask in of_cut]
-        found = iter(self.lab.measure(flat, "Half and a quarter of the images: the learning curve"))
+        found = iter(self.lab.measure(flat, "Half and a quarter of the images: the learning curve") if flat else [])
         for cut, of_cut in asks.items():
             measured = [next(found) for _ in of_cut]
-            trained = [one.samples for one in measured if isinstance(one, Measurement)]
-            if trained:
+            reasons += [one.reason for one in measured if isinstance(one, Failure)]
+            if trained := [one.samples for one in measured if isinstance(one, Measurement)]:
                 by_count[self._images(cut)] = trained
-        return learning_curve(by_count, self.question.figure) if len(by_count) > 1 else None
+        return learning_curve(by_count, self.question.figure) if len(by_count) > 1 else reasons[0]
 
     @staticmethod
     def _images(cut: str) -> int:

@@ -107,7 +107,9 @@ def promised_and_got(proof: Proof, *, ax: Axes | None = None) -> Axes:
         words = f"{one.before:.3f} → {one.after:.3f} ({one.difference:+.3f}{few})"
         ax.text(1.02, row, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
     ax.axvline(0, color=".4", linewidth=0.9)
-    ax.set(yticks=range(len(sizes)), yticklabels=[f"{AP_OF[size]} ({size})" for size in sizes], ylim=(max(len(sizes), 1) - 0.4, -0.6))
+    objects = proof.cost["after"].objects if "after" in proof.cost else {}
+    names = [f"{AP_OF[size]} (n = {objects.get(size, 0)} {size} objects)" for size in sizes]
+    ax.set(yticks=range(len(sizes)), yticklabels=names, ylim=(max(len(sizes), 1) - 0.4, -0.6))
     ax.set_xlabel("AP after less AP before, on val (bar), and promised (triangle)")
     ax.set_title(f"Promised and got: {named(proof.winner) or 'no winner'} (n = {len(proof.seeds)} seeds of each)")
     ax.plot([], [], color="black", linewidth=1.6, marker="|", label="95%, corrected for the sizes")
@@ -128,5 +130,5 @@ def two_waterfalls(before: SavedDiagnosis, after: SavedDiagnosis, size: str) -> 
     for legend in figure.legends[1:]:  # both would be the same
         legend.remove()
     for ax, when in zip(panels, ("before", "before", "after", "after"), strict=True):
-        ax.set_title(f"{when}: {ax.get_title(loc='left')}")
+        ax.set_title(f"{when}: {ax.get_title(loc='left') or ax.get_title()}")
     return panels

@@ -38,9 +38,12 @@ def answer(proof: Proof) -> str:
     of_size = proof.sizes[proof.size]
     if of_size.gains:
         return f"**{name} raises {ap} from {of_size.before:.3f} to {of_size.after:.3f}: {interval(of_size, proof)}.** {got(proof)}"
+    if of_size.difference is None:
+        return f"**No gain is proven.** {name} was the best of {tried} on images cut from train, but val has no {proof.size} object."
     where = f"from {_figure(of_size.before)} to {_figure(of_size.after)}: {interval(of_size, proof)}"
+    verdict = "a loss" if of_size.loses else "undetermined"
     return (f"**No gain is proven.** {name} was the best of {tried} on images cut from train, but with fresh seeds on val {ap} went "
-            f"{where}, which holds 0. {got(proof)}")
+            f"{where}: {verdict}. {got(proof)}")
 
 
 def named(keys: Sequence[str]) -> str:
@@ -90,7 +93,8 @@ def other_sizes(proof: Proof) -> str:
             continue
         verdict = "rises" if one.gains else "open"
         verdict = "falls" if one.loses else verdict
-        sentences.append(f"{AP_OF[size]} {one.before:.3f} to {one.after:.3f}, {interval(one, proof)}: {verdict}")
+        borders = "too few images for an interval" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
+        sentences.append(f"{AP_OF[size]} {one.before:.3f} to {one.after:.3f} ({one.difference:+.3f}, 95%: {borders}): {verdict}")
     return "The other sizes: " + "; ".join(sentences) + "." if sentences else ""
 
 
@@ -115,8 +119,10 @@ def _price(cost: Cost) -> dict[str, str]:
 def more_images(proof: Proof) -> str:
     """What the learning curve says of twice the images."""
     arm = next((arm for arm in proof.arms if arm.kind == CURVE), None)
-    if arm is None or arm.gain is None:
+    if arm is None:
         return ""
+    if arm.gain is None:
+        return f"**More images**: the learning curve was {as_text(arm.outcome)}."
     sign = "would bring" if arm.low is not None and arm.low > 0 else "may bring, or not,"
     return (f"**More images**: by the learning curve ({arm.outcome.partition(', from ')[2]}, a power law) twice as many {sign} "
             f"{arm.gain:+.3f} {AP_OF[proof.size]} (95%: {arm.low:+.3f} to {arm.high:+.3f}, if the law holds).")
