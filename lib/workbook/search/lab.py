@@ -112,6 +112,7 @@ class Lab:
         return self.measured[ask]
 
     def _train(self, asked: Sequence[Parameters], title: str) -> list[Run | Failure]:
+        asked = [check_parameters(parameters.model_dump()) for parameters in asked]  # one form of each: they are looked up
         entries = {entry.parameters: entry for entry in self.plan(asked)}
         plan = list(entries.values())
         if any(entry.state != "done" for entry in plan):
