@@ -39,6 +39,7 @@ from workbook.notebooks import refuse_unknown  # noqa: E402
 from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
 from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
 from workbook.runs.load import load_trained
+from workbook.training.evaluate import evaluate_run  # noqa: E402
 from workbook.training.job import prepare  # noqa: E402
 from workbook.training.parameters import check_parameters  # noqa: E402
 from workbook.training.trackers import open_tracker  # noqa: E402
@@ -194,6 +195,69 @@ PARAMETERS = [
     Case("Parameters", "an impossible IoU", lambda place: load_or_diagnose(place.run, 1.5), "between 0 and 1", REFUSED,
          lambda place: with_run(place)),
     Case("Parameters", "an impossible port", lambda place: free_port(70_000), "give one from 1 to 65535", REFUSED),
+]
+
+# ---- remedies --------------------------------------------------------------------------------------------------------
+
+BROKEN_REMEDY = "from workbook.remedies.base import Remedy\nRemedy(key='mine')\n"
+
+
+def _own_remedy(content: str) -> Callable[[Place], None]:
+    def arrange(place: Place) -> None:
+        (place.root / "own").mkdir()
+        (place.root / "own" / "mine.py").write_text(content)
+        place.patch.setenv("WORKBOOK_REMEDIES", str(place.root / "own"))
+
+    return arrange
+
+
+def _no_folder_of_remedies(place: Place) -> None:
+    place.patch.setenv("WORKBOOK_REMEDIES", str(place.root / "own"))
+
+
+def _remedy(wrong: str, says: str, remedies: str, arrange: Callable[[Place], Any] = lambda place: None, **values: Any) -> Case:
+    """The case of a run with these remedies."""
+    return Case("Remedies", wrong, lambda place: prepare(check_parameters({**PETS, **values, "remedies": remedies})), says, arrange=arrange)
+
+
+def _evaluate(wrong: str, says: str, change: Callable[[Place], Any] = lambda place: None, **asked: str) -> Case:
+    """The case of the finished run, evaluated so; `change` breaks it first."""
+    def ask(place: Place) -> None:
+        place.patch.setenv("WORKBOOK_DATA", str(place.trained.data))
+        evaluate_run(place.run, **asked)
+
+    def arrange(place: Place) -> None:
+        with_run(place)
+        change(place)
+
+    return Case("Remedies", wrong, ask, says, REFUSED, arrange)
+
+
+def _other_data(place: Place) -> None:
+    place.run.update(data={**place.run.record["data"], "hash": "0" * 64})
+
+
+REMEDIES = [
+    _remedy("an unknown remedy", "unknown remedy 'anchors'; known: augmentation, ", "anchors"),
+    _remedy("a remedy twice", "soft_nms is given twice", "soft_nms,soft_nms"),
+    _remedy("remedies that exclude each other", "exclude each other: leave one of them out", "augmentation,augmentation_from_above"),
+    _remedy("remedies for other detectors", "finer_level: it is for detectors of the kind dense, and FasterRCNN is two_stage",
+            "finer_level,repeated_labels"),
+    _remedy("a start from COCO without its weights", "Download https://download.openmmlab.com", "coco_start"),
+    _remedy("images without objects where there are none", "empty_images: every image of train has an object", "empty_images"),
+    _remedy("small objects more often where every image has some", "Use longer_training", "small_oversampled"),
+    _remedy("a remedy and an override of the same key", "both set model.test_cfg.rcnn.nms.type", "soft_nms",
+            overrides="model.test_cfg.rcnn.nms.type=nms"),
+    _remedy("queries of the encoder on tiny images", "cells after its resize", "two_stage_queries", detector="deformable_detr"),
+    _remedy("a folder of own remedies that is not there", "no such folder", "soft_nms", _no_folder_of_remedies),
+    _remedy("an own remedy that is no Python", "mine.py, line 1: SyntaxError", "soft_nms", _own_remedy("a remedy")),
+    _remedy("an own remedy that lacks a part", "mine.py, line 2: TypeError", "soft_nms", _own_remedy(BROKEN_REMEDY)),
+    _remedy("a file of own remedies without one", "mine.py: no Remedy in it", "soft_nms", _own_remedy("x = 1\n")),
+    _evaluate("a remedy that needs a training, on a finished run", "a remedy that needs a training cannot be tried on a finished run",
+              remedies="fitted_anchors"),
+    _evaluate("an override that needs a training, on a finished run", "only test settings can be changed of a finished run",
+              overrides="optimizer.lr=1"),
+    _evaluate("an evaluation on other data", "have changed since", _other_data, remedies="soft_nms"),
 ]
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
@@ -440,7 +504,7 @@ CASES = [
       for kind, (content, entry) in IMAGES.items()),
     Case("Handled image files", "a 16-bit PNG that uses its range", lambda place: str(check_dataset("pets")[0]),
          "training keeps the upper 8", "handled, with a note", _seen(wide_pixels(65535))),
-    *PARAMETERS, *WEIGHTS, *RUNS, *MACHINE,
+    *PARAMETERS, *REMEDIES, *WEIGHTS, *RUNS, *MACHINE,
 ]
 # Tested where they belong, because each needs a training of its own:
 # part, what is wrong, what is said, what happens, file, test, words in that file

@@ -15,7 +15,7 @@ from workbook.runs.config import read_config
 from workbook.runs.folder import read_log
 from workbook.runs.load import load_trained
 from workbook.sweep.command import split
-from workbook.sweep.plan import make_plan
+from workbook.sweep.plan import kind_of, make_plan
 from workbook.training.job import Job, prepare
 from workbook.training.parameters import check_parameters
 from workbook.training.train import train
@@ -76,7 +76,7 @@ def test_what_does_not_fit_never_starts(asked: dict[str, Any], words: str) -> No
 
 def test_what_has_nothing_to_do_is_a_warning() -> None:
     asked = job("more_proposals", overrides="model.test_cfg.rpn.nms_pre=4000 model.test_cfg.rpn.max_per_img=4000")
-    assert "the remedy more_proposals changes nothing here" in asked.warnings
+    assert "the remedy more_proposals changes nothing in the config here" in asked.warnings
     assert "changes nothing here" in outline(asked).to_html()
 
 
@@ -86,3 +86,5 @@ def test_a_sweep_takes_several_choices_of_remedies() -> None:
     plan = make_plan([{**SMALL, "dataset": "mixed", "remedies": values}])
     assert [entry.varies for entry in plan] == ["remedies=none", "remedies=soft_nms", "remedies=keep_more,soft_nms"]
     assert len({entry.run.name for entry in plan}) == 3 == len({entry.kind for entry in plan})
+    before = {key: value for key, value in plan[0].parameters.model_dump(mode="json").items() if key != "remedies"}
+    assert kind_of(before) == plan[0].kind, "runs from before there were remedies still say how long one takes"

@@ -18,7 +18,7 @@ from pydantic import StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationE
 from workbook.data.catalog import Dataset, find_dataset
 from workbook.data.reading import DataError
 from workbook.errors import ParameterError, WorkbookError
-from workbook.runs.folder import NOT_IDENTITY, Run, read_log, run_name, runs_root
+from workbook.runs.folder import LATER, NOT_IDENTITY, Run, read_log, run_name, runs_root
 from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters, check_parameters
 
@@ -116,8 +116,8 @@ class Entry:
 
 
 def kind_of(parameters: Mapping[str, Any]) -> Kind:
-    """The kind of a run with these parameters, as `run.json` has them."""
-    return tuple(str(parameters.get(name)) for name in KIND)
+    """The kind of a run with these parameters, as `run.json` has them; one from before a parameter came has its neutral value."""
+    return tuple(str(parameters.get(name, LATER.get(name))) for name in KIND)
 
 
 class Executor(Protocol):

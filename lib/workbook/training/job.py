@@ -153,7 +153,7 @@ def _apply_remedies(parameters: Parameters, dataset: Dataset, config: Config) ->
 def _warnings(parameters: Parameters, config: Config, total_steps: int, remedies: tuple[Applied, ...]) -> tuple[str, ...]:
     detector = find_detector(parameters.detector)
     warnings = (
-        *(f"the remedy {applied.key} changes nothing here" for applied in remedies if not applied.changes),
+        *(f"the remedy {applied.key} changes nothing in the config here" for applied in remedies if not applied.changes),
         step_budget_warning(detector, total_steps, parameters.batch_size, parameters.load_from),
         warmup_warning(parse_schedule(config.lr_config), total_steps),
     )

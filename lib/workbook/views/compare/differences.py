@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbook.runs.folder import Run, by_start
+from workbook.runs.folder import LATER, Run, by_start
 from workbook.views.compare.tables import ABSENT, as_text, comparison, numbers_of, value_at
 
 # what can decide a result besides the backbone → where run.json has it
@@ -50,7 +50,7 @@ def aspects(record: Mapping[str, Any]) -> dict[str, Any]:
         f"torch setting {key}": value for key, value in record.get("settings", {}).items() if key not in ("precision", *OF_THE_MACHINE)
     }
     if values["remedies"] is ABSENT:
-        values["remedies"] = ""  # a run from before there were any
+        values["remedies"] = LATER["remedies"]  # a run from before there were any
     values |= _weight_contents(record)
     return {aspect: value for aspect, value in values.items() if value is not ABSENT}
 
