@@ -61,7 +61,13 @@ def test_the_same_detections_twice_gain_nothing() -> None:
 def test_the_recall_is_the_share_of_the_objects_that_are_found() -> None:
     every = matched(1.0, 1.0, 0)
     half = matched(0.5, 0.0, 1)
-    found = len([row for row in half.candidates])
+    found = len(half.candidates)
     assert recall([every]) == {"all": 1.0, "small": 1.0, "medium": None, "large": 1.0}
     assert recall([half])["small"] == pytest.approx(found / 120) and recall([half])["large"] == 0
     assert recall([every, half])["small"] == pytest.approx((1 + found / 120) / 2)
+
+
+def test_a_box_that_fits_half_is_found() -> None:
+    narrow = [{"image_id": a["image_id"], "category_id": 1, "bbox": [*a["bbox"][:2], 0.6 * a["bbox"][2], a["bbox"][3]], "score": 0.9}
+              for a in TRUTH["annotations"]]
+    assert recall([match(TRUTH, narrow)])["small"] == 1.0  # IoU .6
