@@ -20,7 +20,7 @@ from workbook.training.parameters import Parameters
 
 LOST_NODES = 5  # how often a run is started again when its node or its process is lost
 # where weights are found and figures are tracked; keys are not passed on: Ray would show them in its lists of tasks
-PASSED_ON = ("TORCH_HOME", "HF_HOME", "HF_HUB_OFFLINE", "WANDB_PROJECT", "WANDB_BASE_URL", "MLFLOW_EXPERIMENT_NAME")
+PASSED_ON = ("WORKBOOK_REMEDIES", "TORCH_HOME", "HF_HOME", "HF_HUB_OFFLINE", "WANDB_PROJECT", "WANDB_BASE_URL", "MLFLOW_EXPERIMENT_NAME")
 NEEDED = "--on ray needs Ray, the extra `cluster`: `make setup` brings it, or `uv pip install -e '.[cluster]'`"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pytest
 
+from diagnosed import diagnosed, jittered, lost_at
 from made_proofs import NOTHING_HELPS, PROVEN, UNPROVEN
 from workbook.views import style
 from workbook.views.remedy import plots
@@ -59,3 +60,17 @@ def test_without_a_proof_the_pictures_say_so(proof) -> None:
     assert "nothing was put to the proof" in words(plots.promised_and_got(proof))
     plots.gains(proof)
     plots.score_against_cost(proof)
+
+
+def test_the_two_waterfalls_stand_one_above_the_other(tmp_path) -> None:
+    boxes = jittered(12)
+    before, after = (diagnosed(tmp_path / stage, [lost_at(stage, box) for box in boxes], resamples=20, name=stage)
+                     for stage in ("proposals", "detected"))
+    panels = plots.two_waterfalls(before, after, "small")
+    titles = [ax.get_title(loc="left") for ax in panels]
+    assert [title.partition(":")[0] for title in titles] == ["before", "before", "after", "after"]
+    assert all("n = 12" in title for title in titles) and len(panels[0].figure.legends) == 1
+    tops = [ax.get_position().y1 for ax in panels]
+    assert min(tops[:2]) > max(tops[2:])
+    now = [next(bar.get_width() for bar in ax.patches) for ax in panels]
+    assert now == [0, 0, 1, 1]
