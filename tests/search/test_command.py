@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 
 from made_proofs import NOTHING_HELPS
+from made_samples import trainings
 from workbook.proofs.curve import Curve
 from workbook.proofs.store import save_proof, search_folder
 from workbook.runs.folder import Run, list_runs
 from workbook.search import command
 from workbook.search.plan import Arm, Pace, make_plan
+from workbook.search.search import Search, Trial
 
 
 @pytest.fixture
@@ -44,6 +47,25 @@ def test_a_search_within_a_budget_goes_on_with_the_arms_that_it_planned(tmp_path
     assert again is not None
     assert (again.trained, again.seeds, again.has_proof) == (plan.trained, plan.seeds, plan.has_proof)
     assert command._plan_of(tmp_path, arms, 500) is None and command._plan_of(tmp_path, arms, None) is None
+
+
+def test_a_combination_must_beat_the_simpler_arm_by_more_than_its_error() -> None:
+    question = SimpleNamespace(parameters=SimpleNamespace(seed=0), figure="bbox_mAP_s")
+    best, both, worse = (Arm((*keys,), frozenset(keys), ("box",), 0.1, 1.0) for keys in ("a", "ab", "ac"))
+    search = Search(question, make_plan([best], Pace(None, None, None, 1)), None)  # type: ignore[arg-type]
+    search.baseline = measured([0.10, 0.14, 0.12])  # a seed moves it by .02, so the difference of two arms has an error of .016
+    scores = {best: [0.20, 0.24, 0.22], both: [0.25, 0.29, 0.27], worse: [0.21, 0.25, 0.23]}
+    search.trials = {arm: Trial(measured(values)) for arm, values in scores.items()}
+    assert search._is_better(both, best) and not search._is_better(worse, best)
+    search.trials[both].outcome = "failed: out of memory"
+    assert not search._is_better(both, best)
+    evaluated = Arm(("a", "e"), frozenset({"a"}), ("box",), 0.1, 1.0)
+    search.trials[evaluated] = Trial(measured([0.205, 0.245, 0.2251]))  # little, but with every seed
+    assert search._is_better(evaluated, best)
+
+
+def measured(values: list[float]) -> list[SimpleNamespace]:
+    return [SimpleNamespace(samples=samples) for samples in trainings(values)]
 
 
 def test_the_curve_and_why_there_is_none() -> None:

@@ -59,7 +59,7 @@ class SizeProof:
     difference: float | None
     low: float | None  # 95% over seeds and images, corrected for the sizes (Holm); None on too few images
     high: float | None
-    promised: float | None  # what the diagnosis said that the stages cost which the winner addresses
+    promised: float | None  # what the stages cost that the winner addresses, by the diagnosis
 
     @property
     def gains(self) -> bool:

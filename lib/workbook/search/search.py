@@ -15,7 +15,7 @@ from workbook.data.catalog import find_dataset
 from workbook.data.cuts import cut_shares
 from workbook.data.reading import trainable_images
 from workbook.proofs.curve import Curve, learning_curve
-from workbook.proofs.gains import Gain, figure_values, gain, gain_on_same_weights, seed_noise
+from workbook.proofs.gains import Gain, SeedNoise, figure_values, gain, gain_on_same_weights, seed_noise
 from workbook.proofs.store import COMBINATION, EVALUATION, OWN, TRAINING, ArmResult, unmeasured
 from workbook.search.lab import Ask, Failure, Lab, Measurement, require_all
 from workbook.search.plan import Arm, Plan, join, may_join, rungs, search_seeds, survivors
@@ -71,9 +71,12 @@ class Search:
         baseline = [one.samples for one in self.baseline]
         if not arm.trains:
             return gain_on_same_weights(mine, baseline, self.question.figure)
-        trained = [[one.samples for one in trial.measurements] for arm, trial in self.trials.items() if arm.trains]
-        noise = seed_noise([baseline, *filter(None, trained)], self.question.figure)
-        return gain(mine, baseline, self.question.figure, noise)
+        return gain(mine, baseline, self.question.figure, self._noise())
+
+    def _noise(self) -> SeedNoise:
+        """How far a seed moves the figure, by all that was trained with several."""
+        arms = [self.baseline, *(trial.measurements for arm, trial in self.trials.items() if arm.trains)]
+        return seed_noise([[one.samples for one in of_arm] for of_arm in arms if of_arm], self.question.figure)
 
     def _asks(self, arm: Arm, seeds: Sequence[int]) -> list[Ask]:
         """The trainings of an arm, and how they are evaluated."""
@@ -108,7 +111,7 @@ class Search:
             alive = [arm for arm in alive if not self.trials[arm].outcome]
 
     def _combine(self) -> Arm | None:
-        """The best arm that helps, joined with the others that help as long as each raises the score; None when none helps."""
+        """The best arm that helps, joined with the others that help as long as each adds to it; None when none helps."""
         helpers = [arm for arm in self._standing() if self.gain(arm).helps]
         if not helpers:
             return None
@@ -138,13 +141,13 @@ class Search:
         return join(arm, other, self.question.costs, both.total / base.total)
 
     def _is_better(self, both: Arm, best: Arm) -> bool:
-        """Whether the combination scores above the best arm so far, on the seeds that both have."""
+        """Whether the combination scores above the best arm so far by more than the error of that: else the simpler one stays."""
         mine, other = ([one.samples for one in self.trials[arm].measurements] for arm in (both, best))
         if self.trials[both].outcome or not mine:
             return False
-        count = min(len(mine), len(other))
-        values = [figure_values(samples[:count], self.question.figure).mean() for samples in (mine, other)]
-        return bool(values[0] > values[1])
+        if both.trained == best.trained and len(mine) == len(other):
+            return gain_on_same_weights(mine, other, self.question.figure).helps
+        return gain(mine, other, self.question.figure, self._noise()).helps
 
     def _outcome(self, arm: Arm, best: Arm | None) -> str:
         if arm == best:
