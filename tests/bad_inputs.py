@@ -46,6 +46,8 @@ from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
 from workbook.runs.data import run_config  # noqa: E402
 from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
 from workbook.runs.load import load_trained
+from workbook.search.parameters import parse_budget  # noqa: E402
+from workbook.search.question import ask_question  # noqa: E402
 from workbook.training.evaluate import evaluate_run  # noqa: E402
 from workbook.training.job import prepare  # noqa: E402
 from workbook.training.parameters import check_parameters  # noqa: E402
@@ -192,6 +194,10 @@ def _asked(wrong: str, says: str, part: str = "Parameters", **values: Any) -> Ca
     return Case(part, wrong, lambda place: prepare(check_parameters({**PETS, **values})), says)
 
 
+def _changed_data(place: Place) -> None:
+    with_run(place).update(parameters={**place.run.record["parameters"], "dataset": "pets"})
+
+
 def _no_gpu(place: Place) -> None:
     place.patch.setattr("torch.cuda.is_available", lambda: False)
 
@@ -262,6 +268,11 @@ PARAMETERS = [
         DiagnosisParameters, {"In": ["# Parameters\ncolour = 'red'\n"]}), "colour: no such parameter. Allowed: run, other, iou", REFUSED),
     Case("Parameters", "an impossible IoU", lambda place: load_or_diagnose(place.run, 1.5), "between 0 and 1", REFUSED,
          lambda place: with_run(place)),
+    Case("Parameters", "a search for an unknown size", lambda place: ask_question(place.run, "tiny"),
+         "size=tiny: allowed are all, small, medium, large", REFUSED, lambda place: with_run(place)),
+    Case("Parameters", "a budget without a unit", lambda place: parse_budget("30"), "give a number above 0 with s, m or h", REFUSED),
+    Case("Parameters", "a search on data that have changed", lambda place: ask_question(place.run, "small"), "has changed since", REFUSED,
+         lambda place: _changed_data(place)),
     Case("Parameters", "an impossible port", lambda place: free_port(70_000), "give one from 1 to 65535", REFUSED),
     _notebook("a port in words", BrowseParameters, "Allowed: a whole number from 1 to 65535", port="abc"),
     _notebook("no runs but None, to browse", BrowseParameters, "runs = None: ", runs=None),

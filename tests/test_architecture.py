@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "lib" / "workbook"
 # evaluation knows boxes and scores alone, so it stands first; training measures each epoch with it
-ROOMS = ("evaluation", "data", "models", "runs", "remedies", "training", "diagnosis", "views", "browse", "sweep")
+ROOMS = ("evaluation", "data", "models", "runs", "remedies", "training", "diagnosis", "proofs", "views", "browse", "sweep", "search")
 # small and free of the rooms: every room may use them
 SHARED = ("errors", "files", "cores", "progress", "terminal", "parameters", "kernel", "notebooks", "plugins")
 OUTSIDE = ("cli",)  # calls the rooms; no room calls it

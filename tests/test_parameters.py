@@ -24,13 +24,14 @@ from workbook.diagnosis.parameters import DiagnosisParameters
 from workbook.errors import ParameterError
 from workbook.notebooks import NOTEBOOKS, notebook_parameters
 from workbook.parameters import Asked, as_papermill, as_yaml
+from workbook.search.parameters import RemedyParameters
 from workbook.sweep.plan import asked_runs, read_sweep
 from workbook.training.parameters import Parameters
 from workbook.views.compare.parameters import ComparisonParameters
 
 MODELS: dict[str, type[Asked]] = {
     "1_data": DataParameters, "2_train": Parameters, "3_diagnose": DiagnosisParameters, "4_browse": BrowseParameters,
-    "5_compare": ComparisonParameters,
+    "5_compare": ComparisonParameters, "6_remedy": RemedyParameters,
 }
 WORDS = ("7", "0.5", "-3", "1e5", "nan", "inf", "07", "0,5", "word", "None", "null", "True", "true", "False", "false", "yes", "no",
          "[a, b]", "[7]", "{a: 1}", '""', "", "2024-01-01")
@@ -127,9 +128,11 @@ MEANT: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("2_train", "image_size"): never, ("2_train", "batch_size"): whole(1, 1024), ("2_train", "seed"): whole(0, 2**31 - 1),
     ("2_train", "device"): never, ("2_train", "devices"): whole(1, 64), ("2_train", "precision"): never, ("2_train", "tracker"): never,
     ("2_train", "checkpoint_minutes"): real(0, math.inf), ("2_train", "overrides"): one_of(""),
+    ("2_train", "empty_images"): never, ("2_train", "remedies"): one_of(""),
     ("3_diagnose", "run"): text, ("3_diagnose", "other"): text, ("3_diagnose", "iou"): real(1e-9, 1),
     ("4_browse", "runs"): names, ("4_browse", "launch"): yes_no, ("4_browse", "port"): whole(1, 65_535),
     ("5_compare", "runs"): names, ("5_compare", "dataset"): text,
+    ("6_remedy", "run"): text, ("6_remedy", "size"): never, ("6_remedy", "budget"): one_of(""),
 }
 
 

@@ -238,6 +238,31 @@ def diagnose(
     print(f"page: {page}")
 
 
+@app.command(epilog="Example: workbook remedy faster_rcnn-tf_efficientnet_lite0-cb294171 --budget 30m")
+def remedy(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")],
+    size: Annotated[str, typer.Option(help="whose AP is to rise: small, medium, large or all")] = "small",
+    budget: Annotated[str, typer.Option(help="the time for all of it, such as 30m or 2h; empty = as long as it takes")] = "",
+    jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
+    on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
+    address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="diagnose, print the plan and its time, train nothing")] = False,
+) -> None:
+    """What would fix a run: remedies tried on images cut from train, the best one proven on val with fresh seeds.
+
+    The plan and its time come first. Interrupted, the same call goes on. The result is outputs/remedies/RUN-SIZE/proof.json
+    and its page.
+    """
+    from workbook.search.command import run_remedy
+    from workbook.search.parameters import RemedyParameters
+
+    check_values(RemedyParameters, {"run": name, "size": size, "budget": budget})
+    chosen = finished_run(name)
+
+    code = run_remedy(chosen, size, budget, jobs, on, address, dry_run)
+    raise typer.Exit(code)
+
+
 @app.command(epilog="Example: workbook browse faster_rcnn-swin_t-1a2b3c4d faster_rcnn-resnet50-5e6f7a8b")
 def browse(
     runs: Annotated[list[str], typer.Argument(help="diagnosed runs on the same data; with several, what one finds and another misses")],

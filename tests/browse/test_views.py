@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import importlib_metadata  # noqa: F401  as MLflow loads it: FiftyOne has to open in the same process
 import pandas as pd
@@ -23,12 +24,13 @@ from requests.utils import should_bypass_proxies
 import planted
 from diagnosed import answers, at, diagnosed
 from planted import Answer, Scene, scripted_rcnn
+from run_folders import write_run as write_run_folder
 from workbook import cli
 from workbook.browse import database as fiftyone_database
 from workbook.browse.app import free_port, launch
 from workbook.browse.database import BrowseError, connect, mongod_program
-from workbook.browse.samples import open_runs, read_runs
-from workbook.browse.views import build, table
+from workbook.browse.samples import Browsed, open_runs, read_runs
+from workbook.browse.views import build, difference_name, table
 from workbook.diagnosis.families.two_stage import TWO_STAGE
 from workbook.errors import RunError
 from workbook.files import write_json
@@ -342,3 +344,19 @@ def test_another_database_in_the_same_python_is_refused(monkeypatch: pytest.Monk
 def test_a_port_out_of_range_is_refused() -> None:
     with pytest.raises(BrowseError, match="from 1 to 65535"):
         free_port(70_000)
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    ("", "fitted_anchors", ["missed before, found now (A to B)", "found before, missed now (A to B)"]),
+    ("soft_nms", "fitted_anchors,soft_nms", ["missed before, found now (A to B)", "found before, missed now (A to B)"]),
+    ("fitted_anchors", "", ["found before, missed now (B to A)", "missed before, found now (B to A)"]),
+    ("fitted_anchors", "soft_nms", ["missed by A, found by B", "missed by B, found by A"]),
+])
+def test_a_pair_that_differs_in_remedies_alone_is_named_before_and_now(before, after, expected, tmp_path) -> None:
+    runs = [
+        Browsed(SimpleNamespace(run=write_run_folder(tmp_path / name, parameters={"remedies": remedies})), name)
+        for name, remedies in (("one", before), ("two", after))
+    ]
+    assert [difference_name(runs[0], "A", runs[1], "B"), difference_name(runs[1], "B", runs[0], "A")] == expected
+    other = Browsed(SimpleNamespace(run=write_run_folder(tmp_path / "three", backbone="swin_t", parameters={"remedies": after})), "three")
+    assert difference_name(runs[0], "A", other, "B") == "missed by A, found by B"

@@ -31,12 +31,13 @@ from workbook.cli import sweep
 from workbook.data.catalog import find_dataset
 from workbook.errors import ParameterError, RunError
 from workbook.files import outputs_root
+from workbook.progress import duration
 from workbook.runs.folder import Run, RunBusyError, create_run, list_runs, read_log
 from workbook.sweep.command import run_sweep, split, sum_up
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, read_sweep, state_of
-from workbook.sweep.table import Screen, duration, plan_table, plan_words, summary_table
+from workbook.sweep.table import Screen, plan_table, plan_words, summary_table
 from workbook.training.environment import hardware
 from workbook.training.parameters import Parameters
 

@@ -198,12 +198,28 @@ def _of_run(run: Browsed, letter: str, end: str) -> list[SavedView]:
     return views
 
 
+def difference_name(one: Browsed, a: str, two: Browsed, b: str) -> str:
+    """What the view of the objects is called that `one` (run a) misses and `two` (run b) finds."""
+    if _adds_remedies(one, two):
+        return f"missed before, found now ({a} to {b})"
+    if _adds_remedies(two, one):
+        return f"found before, missed now ({b} to {a})"
+    return f"missed by {a}, found by {b}"
+
+
+def _adds_remedies(before: Browsed, after: Browsed) -> bool:
+    """Whether the second run is the first with remedies more, and nothing else."""
+    parameters = [dict(run.run.record["parameters"]) for run in (before, after)]
+    first, second = (set(filter(None, str(asked.pop("remedies", "")).split(","))) for asked in parameters)
+    return parameters[0] == parameters[1] and first < second
+
+
 def _missed_and_found(one: Browsed, a: str, two: Browsed, b: str, runs: Sequence[Browsed]) -> SavedView:
     from fiftyone import ViewField as F
 
     ends = suffix(one, runs), suffix(two, runs)
     return SavedView(
-        f"missed by {a}, found by {b}", f"Objects of any size that {one.run.name} ({a}) misses and {two.run.name} ({b}) finds, "
+        difference_name(one, a, two, b), f"Objects of any size that {one.run.name} ({a}) misses and {two.run.name} ({b}) finds, "
         f"those that {b} is surest of first. The color is the stage at which {a} loses them.", DETECTED_COLOR, OBJECTS,
         (F(f"detected{ends[0]}") == False) & F(f"detected{ends[1]}"), f"score{ends[1]}", True)  # noqa: E712
 

@@ -47,18 +47,27 @@ def split(name: str, val_share: float = 0.2, seed: int = 0, group_by: str = "") 
         raise DataError(f"{val_json} exists already. To split anew, delete it: the whole set is then made from "
                         f"{'all.json' if all_json.exists() else 'train.json'}")
     whole = _whole_set(name, folder)
-    groups, labels = _groups(whole, folder, group_by), _labels(whole)
-    counts = [sum((labels[image] for image in group), Counter()) for group in groups]
-    _require_two(folder, whole, [group for group, count in zip(groups, counts, strict=True) if _has_objects(count)])
-    side_of = {image: side for group, side in zip(groups, _deal(counts, val_share, random.Random(seed)), strict=True)
-               for image in group}
+    side_of = divide(whole, folder, val_share, seed, group_by)
     how = {"val_share": val_share, "seed": seed, "group_by": group_by, "of": content_hash(whole)}
     with _writable(folder):
         if not all_json.exists():
             _copy(train_json, all_json)
         for side, path in zip(SIDES, (train_json, val_json), strict=True):  # val last: its presence says that all is done
-            write_json(path, _part(whole, {image for image, own in side_of.items() if own == side}, how))
+            write_json(path, part_of(whole, {image for image, own in side_of.items() if own == side}, how))
     return train_json, val_json
+
+
+def divide(whole: Coco, folder: Path, val_share: float, seed: int = 0, group_by: str = "") -> dict[int, str]:
+    """Image id → its side, train or val: stratified by class and object size, images that must stay together on one side.
+
+    whole: sound tables, whose images are in `folder/images`. Raises DataError when there is nothing to divide.
+    """
+    groups = _groups(whole, folder, group_by)
+    labels = _labels(whole)
+    counts = [sum((labels[image] for image in group), Counter()) for group in groups]
+    _require_two(folder, whole, [group for group, count in zip(groups, counts, strict=True) if _has_objects(count)])
+    sides = _deal(counts, val_share, random.Random(seed))
+    return {image: side for group, side in zip(groups, sides, strict=True) for image in group}
 
 
 @contextmanager
@@ -178,7 +187,7 @@ def _cost(group: Counter[Label], lacking: dict[Label, float], wanted: dict[Label
     return sum(count * (count - 2 * lacking[label]) / wanted[label] for label, count in group.items())
 
 
-def _part(whole: Coco, images: set[int], how: dict[str, Any]) -> dict[str, Any]:
+def part_of(whole: Coco, images: set[int], how: dict[str, Any]) -> dict[str, Any]:
     """The file of one side: the chosen images in the order of the whole set; every other key stays."""
     part: dict[str, Any] = {**whole, "images": [image for image in whole["images"] if image["id"] in images],
                             "annotations": [a for a in whole["annotations"] if a["image_id"] in images]}

@@ -119,12 +119,15 @@ class _Estimate:
         return replace(self.difference, low=low, high=high, comparisons=comparisons)
 
 
-def compare(settings: Mapping[str, Sequence[Samples]], figures: Sequence[str] = FIGURES) -> list[Difference]:
+def compare(
+    settings: Mapping[str, Sequence[Samples]], figures: Sequence[str] = FIGURES, paired: bool = False
+) -> list[Difference]:
     """Every pair of settings in every figure that val has objects of, corrected for all of them together.
 
     settings: name → the samples of its seeds, as many for each setting, in the same order of seeds; all of the same ground truth and
     draws. The list goes by figure, then by the pairs in the order of `settings`. A figure on fewer than 10 images has no interval and
-    is not counted as a comparison. Raises ValueError unless all settings have the same number of seeds, from 1.
+    is not counted as a comparison. paired: the settings are one training a seed, evaluated in several ways, so that what a seed
+    moves in all of them cancels. Raises ValueError unless all settings have the same number of seeds, from 1.
     """
     counts = {name: len(seeds) for name, seeds in settings.items()}
     if len(set(counts.values())) > 1 or not all(counts.values()):
@@ -133,7 +136,7 @@ def compare(settings: Mapping[str, Sequence[Samples]], figures: Sequence[str] = 
     _require_same_draws(settings)
     pairs = list(combinations(settings, 2))
     estimates = [
-        _estimate(one, other, figure, settings[one], settings[other])
+        _estimate(one, other, figure, settings[one], settings[other], paired)
         for figure in figures for one, other in pairs if next(iter(settings.values()))[0].figures[figure].objects
     ]
     return _corrected(estimates)
@@ -146,7 +149,9 @@ def _require_same_draws(settings: Mapping[str, Sequence[Samples]]) -> None:
         samples[0].minus(other)
 
 
-def _estimate(one: str, other: str, figure: str, seeds_one: Sequence[Samples], seeds_other: Sequence[Samples]) -> _Estimate:
+def _estimate(
+    one: str, other: str, figure: str, seeds_one: Sequence[Samples], seeds_other: Sequence[Samples], paired: bool
+) -> _Estimate:
     """The difference of one pair in one figure, turned so that it is not negative."""
     figures_one = [samples.figures[figure] for samples in seeds_one]
     figures_other = [samples.figures[figure] for samples in seeds_other]
@@ -154,7 +159,7 @@ def _estimate(one: str, other: str, figure: str, seeds_one: Sequence[Samples], s
     by_seed = np.array([(a.values[0], b.values[0]) for a, b in zip(figures_one, figures_other, strict=True)])  # [seeds, 2]
     if mean.values[0] < 0:
         one, other, mean, by_seed = other, one, _turned(mean), by_seed[:, ::-1]
-    error, freedom = _standard_error(mean, by_seed)
+    error, freedom = _standard_error(mean, by_seed, paired)
     return _Estimate(Difference(
         higher=one, lower=other, figure=figure, value=float(mean.values[0]), low=None, high=None, seeds=len(by_seed),
         ahead=int((by_seed[:, 0] > by_seed[:, 1]).sum()), val_images=len(seeds_one[0].images), images=mean.images,
@@ -171,7 +176,7 @@ def _turned(difference: Figure) -> Figure:
     return replace(difference, by_class=-difference.by_class)
 
 
-def _standard_error(mean: Figure, by_seed: np.ndarray) -> tuple[float, float]:
+def _standard_error(mean: Figure, by_seed: np.ndarray, paired: bool) -> tuple[float, float]:
     """The standard error of a difference of means, and its degrees of freedom.
 
     mean: the difference of the means, with its draws. by_seed: [seeds, 2], the figure of each training.
@@ -182,8 +187,9 @@ def _standard_error(mean: Figure, by_seed: np.ndarray) -> tuple[float, float]:
     freedoms = [of_images]
     seeds = len(by_seed)
     if seeds > 1:
-        parts += (by_seed.var(axis=0, ddof=1) / seeds).tolist()
-        freedoms += [seeds - 1, seeds - 1]
+        varying = by_seed[:, :1] - by_seed[:, 1:] if paired else by_seed
+        parts += (varying.var(axis=0, ddof=1) / seeds).tolist()
+        freedoms += [seeds - 1] * varying.shape[1]
     total = sum(parts)
     if total < NOTHING**2:
         return 0.0, of_images

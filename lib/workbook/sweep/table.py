@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from workbook.progress import duration
 from workbook.sweep.eta import Eta
 from workbook.sweep.plan import Entry
 
@@ -131,14 +132,6 @@ def summary_table(plan: Sequence[Entry]) -> RenderableType:
     reasons = [f"{entry.run.name}: {entry.progress.reason}\n  its output: {entry.run.folder / 'train.log'}"
                for entry in plan if entry.state == "failed"]
     return Group(table, *(Text(reason, style="red") for reason in reasons), Text(f"{_count(plan)}."))
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _table(several: bool, *columns: str) -> Table:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,9 @@ def _measure(run: Run, settings: OtherSettings, device: torch.device, precision:
     """One validation, and its three files in a new folder: all of them or none."""
     model, config = load_trained(run, device, settings.config)
     dataset = build_dataset(config.data.val)
+    started = time.perf_counter()
     detections, losses = validate(model, dataset, device, run.record["parameters"]["seed"], "evaluating")
+    seconds = time.perf_counter() - started
     found = evaluate(Path(config.data.val.ann_file), detections)
     _write(folder, {
         "predictions.json": detections,
@@ -163,7 +166,7 @@ def _measure(run: Run, settings: OtherSettings, device: torch.device, precision:
         "settings.json": {
             "run": run.name, "remedies": [one.to_json() for one in settings.applied], "overrides": dict(settings.overrides),
             "checkpoint": sha256(run.best_checkpoint), "device": str(device), "precision": precision, "versions": versions(),
-            "finished": now(),
+            "seconds": seconds, "images": len(dataset), "finished": now(),
         },
     })
 
