@@ -22,7 +22,7 @@ operators on the same config, weights and images; both sides take turns. A figur
 The seconds of every turn, with the commit they were taken at, are in `results.json`.
 
 {table}"""
-ROWS = ("P1", "P1e", "P1s", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P16")
+ROWS = ("P1", "P1e", "P1s", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P16")
 
 
 def main(asked: list[str]) -> None:

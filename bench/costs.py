@@ -116,7 +116,7 @@ def claims(lost: Mapping[str, float], true: SizeWaterfall, images: int, sets: in
         for name in STAGES:
             cost = of_size.cost(name)
             inside[name].append(cost.low is not None and cost.high is not None and cost.low <= costs[name] <= cost.high)
-        single.append(of_size.costliest[0] if len(of_size.costliest) == 1 else "")
+        single.append(of_size.leader or "")
     right = sum(name == first and name != "" for name in single)
     wrong = sum(name not in ("", first) for name in single)
     return Claims({name: float(np.mean(held)) for name, held in inside.items()}, right / sets, wrong / sets)

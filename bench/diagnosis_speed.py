@@ -29,7 +29,7 @@ from workbook.progress import progress_bar
 from workbook.training.environment import peak_memory_mb
 
 IMAGES, OBJECTS_AN_IMAGE, CLASSES = 5_000, 7.2, 80
-FALSE_AN_IMAGE = 27  # candidates on nothing; with those on objects about 66 detections an image
+FALSE_AN_IMAGE = 22  # candidates on nothing; with those on objects about 66 detections an image
 THRESHOLD = 0.05
 CPU = torch.device("cpu")
 

@@ -28,7 +28,7 @@ SECONDS = 420
 # file or folder of the package → the tests that must notice, the quickest first
 TESTS = {
     "evaluation": ["evaluation"],
-    "diagnosis/assigners.py": ["diagnosis/test_assignable.py"],
+    "models/assigners.py": ["diagnosis/test_assignable.py"],
     "diagnosis/assignable.py": ["diagnosis/test_assignable.py", "diagnosis/test_trace.py"],
     "diagnosis/false_positives.py": ["diagnosis/test_false_positives.py"],
     "diagnosis/suspects.py": ["diagnosis/test_suspects.py"],

@@ -1,9 +1,14 @@
-"""Rows P1, P1e, P1s, P2, P8 and the first half of P9: a training step and a validation against stock mmdet's."""
+"""Rows P1, P1e, P1s, P2, P8, P9 and P10: a training step and a validation against stock mmdet's, at every size, and two at once."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -82,6 +87,39 @@ def _sweeps() -> Row:
                f"{each[0]:.1f} to {each[-1]:.1f} s a run", "near linear", None, {"ours": tuple(wall for _, wall in found.values())})
 
 
+def p10() -> list[Row]:
+    """A step of a training that is alone on the machine, and of two that are started by hand and know nothing of each other."""
+    few_images(4, 4)  # once, before both want to write it
+    with tempfile.TemporaryDirectory() as folder:
+        asked = [sys.executable, "-m", "bench.training", "two", folder]
+        pair = [subprocess.Popen([*asked, who], stdout=subprocess.PIPE, text=True,
+                                 env={**os.environ, "WORKBOOK_OUTPUTS": f"{folder}/{who}"}) for who in ("first", "second")]
+        first, second = (json.loads(process.communicate()[0].splitlines()[-1]) for process in pair)
+    alone, both = Timing(tuple(first["alone"])), Timing(tuple(first["both"] + second["both"]))
+    ratio = both.median / alone.median
+    return [Row("P10", "training step, R50, 256 px, batch 2: two trainings at once, started by hand; stock is one alone", str(alone),
+                str(both), f"{ratio:.2f} times", "<= 2.2", ratio <= 2.2, {"stock": alone.seconds, "ours": both.seconds})]
+
+
+def one_of_two(folder: Path, who: str) -> None:
+    """Prints the seconds of a step as JSON: of the first one alone while the second one waits, then of each while both train."""
+    ours = Ours(job_of(dataset=few_images(4, 4), backbone="resnet50", image_size=256))
+    ours.epoch()
+    (folder / f"{who} is warm").touch()
+    alone: list[float] = []
+    if who == "first":
+        wait_for(folder / "second is warm")
+        alone = [ours.epoch() for _ in range(ROUNDS)]
+        (folder / "both").touch()
+    wait_for(folder / "both")
+    print(json.dumps({"alone": alone, "both": [ours.epoch() for _ in range(ROUNDS)]}))
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.02)
+
+
 def one_size(size: int) -> None:
     """Prints the seconds of a step, after one to warm up, and the peak memory in MB."""
     ours = Ours(job_of(dataset=few_images(2, 4), backbone="resnet50", image_size=size))
@@ -91,4 +129,7 @@ def one_size(size: int) -> None:
 
 
 if __name__ == "__main__":
-    one_size(int(sys.argv[1]))
+    if sys.argv[1] == "two":
+        one_of_two(Path(sys.argv[2]), sys.argv[3])
+    else:
+        one_size(int(sys.argv[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import unicodedata
 
 import cv2
 import numpy as np
@@ -84,6 +85,17 @@ def no_small(folder):
     table("annotations", [annotation(1, 1, [2, 2, 40, 40]), annotation(2, 2, [2, 2, 40, 40], 7)], "val")(folder)
 
 
+def all_tiny(folder):
+    """Every train image is 28 pixels high, and so says its entry."""
+    content = load(folder, "train")
+    for image in content["images"]:
+        image["height"] = 28
+        picture(image["id"], WIDTH, 28).save(folder / "images" / image["file_name"])
+    for entry in content["annotations"]:
+        entry.update(bbox=[5, 6, 20, 10], area=200)
+    save(folder, "train", content)
+
+
 def swap_names(folder):
     """Val's only dog and cat are something else now."""
     table("categories", [{"id": 7, "name": "cat"}, {"id": 1, "name": "bird"}], "val")(folder)
@@ -109,6 +121,53 @@ def animation() -> bytes:
     return image_bytes(picture(1), "GIF", save_all=True, append_images=[picture(9)])
 
 
+def each_box(write, split="train"):
+    """A breaker: bbox and area of each annotation become what `write` makes of its bbox."""
+    def breaker(folder):
+        content = load(folder, split)
+        for a in content["annotations"]:
+            a["bbox"], a["area"] = write(a["bbox"])
+        save(folder, split, content)
+    return breaker
+
+
+def as_shares(box_xywh):
+    x, y, width, height = box_xywh
+    return [x / WIDTH, y / HEIGHT, width / WIDTH, height / HEIGHT], width * height / (WIDTH * HEIGHT)
+
+
+def as_corners(box_xywh):
+    x, y, width, height = box_xywh
+    return [x, y, x + width, y + height], width * height
+
+
+def twice(folder):
+    """As two exports merged: every annotation once more, under an id of its own."""
+    content = load(folder, "train")
+    again = [{**a, "id": a["id"] + 100} for a in content["annotations"]]
+    save(folder, "train", {**content, "annotations": content["annotations"] + again})
+
+
+def grouped(folder):
+    """As Roboflow writes it: class 0 is the group of the others."""
+    for split in ("train", "val"):
+        content = load(folder, split)
+        classes = [{**category, "supercategory": "pets"} for category in content["categories"]]
+        save(folder, split, {**content, "categories": [{"id": 0, "name": "pets", "supercategory": "none"}, *classes]})
+
+
+def named(entry, file):
+    """A breaker: the first image's entry has one name, its file another, in images/ or beside it."""
+    def breaker(folder):
+        path = folder / file
+        path.parent.mkdir(exist_ok=True)
+        (folder / "images" / "train_1.png").rename(path)
+        change("images", file_name=entry)(folder)
+    return breaker
+
+
+DECOMPOSED = unicodedata.normalize("NFD", "M\u00fcll.png")
+COMPOSED = unicodedata.normalize("NFC", "M\u00fcll.png")
 FILE_1 = ("images/train_1.png", "image 1 of train.json")
 JPEG = image_bytes(picture(1), "JPEG", quality=95)
 PNG = image_bytes(picture(1), "PNG")
@@ -191,6 +250,30 @@ BAD = {
     "the same image in both": (copy("train_2.png", "val_3.png"), "error", "val.json", "image 3",
                                "val_3.png is the same image as train_2.png (image 2 of train.json)"),
     "the same image twice": (copy("train_2.png", "train_3.png"), "note", "train.json", "image 3", "it counts twice"),
+    "a file_name in the other Unicode form": (
+        named(COMPOSED, f"images/{DECOMPOSED}"), "error", f"images/{COMPOSED}", FILE_1[1],
+        f"there is images/{DECOMPOSED}, the same letters in the Unicode form NFD (decomposed, as macOS writes): correct file_name"),
+    "a percent-encoded file_name": (named("my%20cat.png", "images/my cat.png"), "error", "images/my%20cat.png", FILE_1[1],
+                                    "there is images/my cat.png: correct file_name"),
+    "a file in a sub-folder": (named("train_1.png", "images/batch1/train_1.png"), "error", *FILE_1,
+                               "there is images/batch1/train_1.png: correct file_name"),
+    "a file with another ending": (named("train_1.jpg", "images/train_1.png"), "error", "images/train_1.jpg", FILE_1[1],
+                                   "there is images/train_1.png: correct file_name"),
+    "a file outside images": (named("train_1.png", "train/train_1.png"), "error", *FILE_1,
+                              "there is train/train_1.png, outside images/: move it to images/train_1.png"),
+    "an absolute file_name of a file that is there": (
+        change("images", file_name="/home/ann/photos/train_1.png"), "error", "train.json", "image 1",
+        "without '..'; there is images/train_1.png: correct file_name"),
+    # boxes
+    "boxes as shares of the image": (each_box(as_shares), "error", "train.json", "",
+                                     "all 4 boxes lie within 0 to 1, such as annotation 1 with bbox [0.07812, 0.125, 0.3125, 0.2083]: "
+                                     "shares of the image"),
+    "boxes as two corners": (each_box(as_corners), "error", "train.json", "",
+                             "4 of 4 fit as two corners x1, y1, x2, y2, such as annotation 1 with bbox [5, 6, 25, 16] in an image of "
+                             "64x48 pixels. Write x1, y1, x2 - x1, y2 - y1"),
+    "every object listed twice": (twice, "note", "train.json", "",
+                                  "4 of 8 annotations repeat the box and class of another one of their image: annotation 101 that of "
+                                  "annotation 1, annotation 102 that of annotation 2"),
     # annotations
     "an annotation without id": (change("annotations", id=...), "error", "train.json",
                                  "annotation at place 0 (counted from 0)", "id is missing"),
@@ -222,6 +305,13 @@ BAD = {
                               "sticks out of the image of 64x48 pixels by 4"),
     "a box under a pixel": (change("annotations", bbox=[5, 6, 0.5, 10], area=5), "note", "train.json", "annotation 1",
                             "has a side under 1 pixel"),
+    "no box that is large enough": (
+        table("annotations", [annotation(1, 1, [5, 6, 0.5, 10]), annotation(2, 2, [5, 6, 0.4, 0.3], 7)]), "error", "train.json", "",
+        "no box is left to learn from: of 2 object(s) 2 have a side under 1 px"),
+    "images without objects": (
+        table("annotations", [annotation(1, 1, [5, 6, 20, 10]), annotation(2, 1, [5, 6, 20, 10], 7)]), "note", "train.json", "",
+        "2 of 3 images have no object: training leaves them out, or with empty_images=used"),
+    "all images too small": (all_tiny, "error", "train.json", "", "all 3 images have a side under 32 px"),
     "no area": (change("annotations", area=...), "error", "train.json", "annotation 1", "area is missing"),
     "an area of zero": (change("annotations", area=0), "error", "train.json", "annotation 1", "area is 0, but must be"),
     "a NaN area": (change("annotations", area=float("nan")), "error", "train.json", "annotation 1", "area is nan"),
@@ -246,6 +336,8 @@ BAD = {
     "a class without train objects": (one_class_less, "note", "train.json", "class cat", "it cannot be learned"),
     "a class without val objects": (table("annotations", [annotation(1, 1, [1, 1, 9, 9])], "val"), "note", "val.json",
                                     "class cat", "it has no object here, but 2 in train.json: it will have no AP"),
+    "a group of classes among the classes": (grouped, "note", "train.json", "class pets",
+                                             "it is a group of classes, as Roboflow writes one"),
     # what only a hostile or a broken exporter writes
     "a link that leads out": (link_out, "error", *FILE_1, "it is a link to a place outside images/"),
     "half a character": (text("train.json", b'{"images": [{"file_name": "\\ud800.png"}], "annotations": [], "categories": []}'), "error",

@@ -11,6 +11,7 @@ import html
 import io
 import os
 import re
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -22,24 +23,44 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # also for `python -m`
 import bad_studies  # noqa: E402
-from bad_data import BAD, exif, image_bytes, put, wide_pixels  # noqa: E402
-from small_dataset import HEIGHT, WIDTH, picture  # noqa: E402
-from trained_run import ASKED, Trained  # noqa: E402
+from bad_data import (  # noqa: E402
+    BAD,
+    change,  # noqa: E402
+    exif,
+    image_bytes,
+    put,
+    wide_pixels,
+)
+from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save, write_dataset  # noqa: E402  # noqa: E402
+from trained_run import (  # noqa: E402
+    ASKED,
+    DATASET,  # noqa: E402
+    Trained,
+)
 from workbook import cli  # noqa: E402
 from workbook.browse import database as fiftyone_database  # noqa: E402
 from workbook.browse.app import directions, free_port  # noqa: E402
+from workbook.browse.parameters import BrowseParameters  # noqa: E402
 from workbook.browse.samples import read_runs  # noqa: E402
 from workbook.data.catalog import find_dataset  # noqa: E402
 from workbook.data.checks import check_dataset, require_sound  # noqa: E402
+from workbook.data.parameters import DataParameters  # noqa: E402
 from workbook.data.reading import DataError  # noqa: E402
+from workbook.data.split import split  # noqa: E402
+from workbook.diagnosis.parameters import DiagnosisParameters  # noqa: E402
 from workbook.diagnosis.store import load_or_diagnose  # noqa: E402
 from workbook.errors import WorkbookError  # noqa: E402
 from workbook.models.backbones import BACKBONES  # noqa: E402
 from workbook.models.weights import Hub, find_weights  # noqa: E402
-from workbook.notebooks import refuse_unknown  # noqa: E402
+from workbook.notebooks import notebook_parameters  # noqa: E402
+from workbook.parameters import Asked  # noqa: E402
 from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
+from workbook.runs.data import run_config  # noqa: E402
 from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
 from workbook.runs.load import load_trained
+from workbook.search.parameters import parse_budget  # noqa: E402
+from workbook.search.question import ask_question  # noqa: E402
+from workbook.training.evaluate import evaluate_run  # noqa: E402
 from workbook.training.job import prepare  # noqa: E402
 from workbook.training.parameters import check_parameters  # noqa: E402
 from workbook.training.trackers import open_tracker  # noqa: E402
@@ -60,7 +81,8 @@ SAFETY = """
 
 What you are given by others (a run folder, a dataset, a weight file) is read and never run. Tested in `tests/test_safety.py`.
 
-- Weights and checkpoints are read as tensors and plain values alone; a file that holds code is refused.
+- Weights and checkpoints are read as tensors and plain values alone; a file that holds code is refused. What mmdet 3 and others are
+  known to write beside their tensors is passed over without making an object of it.
 - Downloaded weights are compared with the checksum their publisher gives (resnet18, resnet50, and what timm publishes with one). Swin and
   PVTv2 are published without: their sha256 is noted beside the file at the first download, and compared whenever the file is used.
   So later damage is noticed, but the first download is trusted.
@@ -137,6 +159,37 @@ def _no_problems(place: Place) -> None:
     assert check_dataset("pets") == []
 
 
+def _floats(place: Place) -> None:
+    content = load(place.pets, "train")
+    for a in content["annotations"]:
+        a.update(id=float(a["id"]), image_id=float(a["image_id"]), iscrowd=None)
+    save(place.pets, "train", content)
+
+
+def _objects_in(*images: int) -> Callable[[Place], None]:
+    """Only these images hold objects, and there is no val.json yet."""
+    def arrange(place: Place) -> None:
+        content = load(place.pets, "train")
+        objects = [annotation(image, image, [5.0, 6.0, 20.0, 10.0]) for image in images]
+        save(place.pets, "train", {**content, "annotations": objects})
+        (place.pets / "val.json").unlink()
+
+    return arrange
+
+
+def _split_read_only(place: Place) -> None:
+    check_dataset(place.pets, ("train",))  # which remembers the images
+    with ordinary_user(place.pets):
+        split("pets")
+
+
+SPLITS = [
+    Case("Files of a dataset", "a split where one image holds objects", lambda place: split("pets"),
+         "only one image holds objects, train_2.png", REFUSED, _objects_in(2)),
+    Case("Files of a dataset", "a split in a folder that may not be written", _split_read_only,
+         "Make the folder writable, or copy it into another folder and set WORKBOOK_DATA to that one", REFUSED, _objects_in(1, 2)),
+    Case("Boxes", "ids written 1.0, and an iscrowd of null", _no_problems, "", HANDLED, _floats),
+]
 IMAGES = {  # kind → its bytes and what its entry says; test_bad_inputs.py follows their pixels through the training pipeline
     "a CMYK JPEG": (image_bytes(picture(1).convert("CMYK"), "JPEG", quality=100), {}),
     "a grey PNG": (image_bytes(picture(1).convert("L"), "PNG"), {}),
@@ -153,8 +206,22 @@ def _asked(wrong: str, says: str, part: str = "Parameters", **values: Any) -> Ca
     return Case(part, wrong, lambda place: prepare(check_parameters({**PETS, **values})), says)
 
 
+def _changed_data(place: Place) -> None:
+    with_run(place).update(parameters={**place.run.record["parameters"], "dataset": "pets"})
+
+
 def _no_gpu(place: Place) -> None:
     place.patch.setattr("torch.cuda.is_available", lambda: False)
+
+
+def _notebook(wrong: str, model: type[Asked], says: str, **values: Any) -> Case:
+    """What the first cell of a notebook says to these values."""
+    return Case("Parameters", wrong, lambda place: notebook_parameters(model, values), says, REFUSED)
+
+
+def _two_sevens(place: Place) -> None:
+    for name in ("7", "007"):
+        write_dataset(place.root / "data" / name)
 
 
 PARAMETERS = [
@@ -175,7 +242,7 @@ PARAMETERS = [
     _asked("a negative seed", "seed = -1: Input should be greater than or equal to 0", seed=-1),
     _asked("an image size in words", "'large' is no image size", image_size="large"),
     _asked("an image size that is too small", "16 is out of range: a side has 32 to 10000 pixels", image_size=16),
-    _asked("a dataset that is a number", "dataset = 5: Input should be a valid string", dataset=5),
+    _asked("a dataset that is a number", "no name that is there reads so. Give the name as text with papermill's -r", dataset=5),
     _asked("an unknown dataset", "no dataset 'cats'", dataset="cats"),
     _asked("a dataset that is a path", "give the name of a folder", dataset="../pets"),
     _asked("a recipe that was never published", "recipe=official: no detector with tf_efficientnet_lite0 is published", recipe="official"),
@@ -184,17 +251,147 @@ PARAMETERS = [
     _asked("an override without =", "write key=value", overrides="optimizer.lr"),
     _asked("an override of an unknown key", "override optimiser.lr: unknown key", overrides="optimiser.lr=1"),
     _asked("an override behind the end of a list", "'99' is not an index below", overrides="data.val.pipeline.99.type=x"),
-    _asked("an override with a word for a number", "override optimizer.lr: 'fast' is no number", overrides="optimizer.lr=fast"),
-    _asked("an override with a word for yes or no", "is neither True nor False",
+    _asked("an override with a word for a number", "'fast' is a word, where a number stands, 0.0003", overrides="optimizer.lr=fast"),
+    _asked("an override with a word for yes or no", "'maybe' is a word, where a yes or no (True or False) stands, True",
            overrides="model.rpn_head.loss_cls.use_sigmoid=maybe"),
+    _asked("an override with a number for a list", "4 is a number, where a list stands, [8]. For example model.rpn_head",
+           overrides="model.rpn_head.anchor_generator.scales=4"),
+    _asked("an override with a list for a number", "[0.001] is a list, where a number stands, 0.0003",
+           overrides="optimizer.lr=[1e-3]"),
+    _asked("an override with a word in a list of numbers", "'big' in ['big'] is a word, where a number stands",
+           overrides="model.rpn_head.anchor_generator.scales=['big']"),
+    _asked("an override with a number for a group of keys", "Give its keys one by one, such as model.rpn_head.loss_cls.type",
+           overrides="model.rpn_head.loss_cls=5"),
+    _asked("an override with two flips and one direction", "`assert len(self.flip_ratio) == len(self.direction)` does not hold",
+           overrides="data.train.pipeline.3.flip_ratio=[.25,.25]"),
+    _asked("an override of the image size", "but images are scaled to (64, 64): use the parameter image_size",
+           overrides="data.val.pipeline.2.img_scale=(96,96)"),
+    _asked("an override of the number of classes", "5 classes, but the dataset has 2",
+           overrides="model.roi_head.bbox_head.num_classes=5"),
+    _asked("an override that keeps images without objects", "use the parameter empty_images instead",
+           overrides="data.train.filter_empty_gt=False"),
+    _asked("an override that would fail in the first step", "no detector can be built and trained with them",
+           overrides="model.train_cfg.rcnn.sampler.num=64.5"),
+    _asked("an unknown use of images without objects", "unknown empty_images 'yes'. Known: left_out, used", empty_images="yes"),
     _asked("an override of an unknown type", "no detector can be built and trained", overrides="optimizer.type=Adamm"),
     _asked("an override whose channels do not fit", "no detector can be built and trained", overrides="model.neck.out_channels=32"),
     _asked("an override of what has a parameter", "use the parameter epochs instead", overrides="runner.max_epochs=0"),
-    Case("Parameters", "an unknown parameter of a notebook", lambda place: refuse_unknown(
-        {"In": ["# Parameters\ncolour = 'red'\n"]}, "run", "other", "iou"), "no such parameter: colour. This notebook has: run", REFUSED),
+    Case("Parameters", "an unknown parameter of a notebook", lambda place: notebook_parameters(
+        DiagnosisParameters, {"In": ["# Parameters\ncolour = 'red'\n"]}), "colour: no such parameter. Allowed: run, other, iou", REFUSED),
     Case("Parameters", "an impossible IoU", lambda place: load_or_diagnose(place.run, 1.5), "between 0 and 1", REFUSED,
          lambda place: with_run(place)),
+    Case("Parameters", "a search for an unknown size", lambda place: ask_question(place.run, "tiny"),
+         "size=tiny: allowed are all, small, medium, large", REFUSED, lambda place: with_run(place)),
+    Case("Parameters", "a budget without a unit", lambda place: parse_budget("30"), "give a number above 0 with s, m or h", REFUSED),
+    Case("Parameters", "a search on data that have changed", lambda place: ask_question(place.run, "small"), "has changed since", REFUSED,
+         lambda place: _changed_data(place)),
     Case("Parameters", "an impossible port", lambda place: free_port(70_000), "give one from 1 to 65535", REFUSED),
+    _notebook("a port in words", BrowseParameters, "Allowed: a whole number from 1 to 65535", port="abc"),
+    _notebook("no runs but None, to browse", BrowseParameters, "runs = None: ", runs=None),
+    _notebook("an App to launch, or not, in other words", BrowseParameters, "Allowed: True, False", launch="no"),
+    _notebook("an IoU with a comma", DiagnosisParameters, "write it with a point: 0.5", iou="0,5"),
+    _notebook("a list where one name is needed", DataParameters, "one name is needed, not a list", dataset=["pets", "cats"]),
+    Case("Parameters", "a dataset of which papermill made a number, and no other reads so",
+         lambda place: notebook_parameters(DataParameters, {"dataset": 2024}).dataset, "2024", "handled: taken as the name",
+         lambda place: (place.root / "data" / "pets").rename(place.root / "data" / "2024")),
+    Case("Parameters", "a dataset of which papermill made a number, and two read so",
+         lambda place: notebook_parameters(DataParameters, {"dataset": 7}), "it may be 007 or 7. Give the name as text", REFUSED,
+         _two_sevens),
+]
+
+# ---- remedies --------------------------------------------------------------------------------------------------------
+
+BROKEN_REMEDY = "from workbook.remedies.base import Remedy\nRemedy(key='mine')\n"
+
+
+def _own_remedy(content: str) -> Callable[[Place], None]:
+    def arrange(place: Place) -> None:
+        (place.root / "own").mkdir()
+        (place.root / "own" / "mine.py").write_text(content)
+        place.patch.setenv("WORKBOOK_REMEDIES", str(place.root / "own"))
+
+    return arrange
+
+
+def _no_folder_of_remedies(place: Place) -> None:
+    place.patch.setenv("WORKBOOK_REMEDIES", str(place.root / "own"))
+
+
+def _remedy(wrong: str, says: str, remedies: str, arrange: Callable[[Place], Any] = lambda place: None, **values: Any) -> Case:
+    """The case of a run with these remedies."""
+    return Case("Remedies", wrong, lambda place: prepare(check_parameters({**PETS, **values, "remedies": remedies})), says, arrange=arrange)
+
+
+def _evaluate(wrong: str, says: str, change: Callable[[Place], Any] = lambda place: None, **asked: str) -> Case:
+    """The case of the finished run, evaluated so; `change` breaks it first."""
+    def ask(place: Place) -> None:
+        place.patch.setenv("WORKBOOK_DATA", str(place.trained.data))
+        evaluate_run(place.run, **asked)
+
+    def arrange(place: Place) -> None:
+        with_run(place)
+        change(place)
+
+    return Case("Remedies", wrong, ask, says, REFUSED, arrange)
+
+
+def _other_data(place: Place) -> None:
+    place.run.update(data={**place.run.record["data"], "hash": "0" * 64})
+
+
+REMEDIES = [
+    _remedy("an unknown remedy", "unknown remedy 'anchors'; known: augmentation, ", "anchors"),
+    _remedy("a remedy twice", "soft_nms is given twice", "soft_nms,soft_nms"),
+    _remedy("remedies that exclude each other", "exclude each other: leave one of them out", "augmentation,augmentation_from_above"),
+    _remedy("remedies for other detectors", "finer_level: it is for detectors of the kind dense, and FasterRCNN is two_stage",
+            "finer_level,repeated_labels"),
+    _remedy("a start from COCO without its weights", "Download https://download.openmmlab.com", "coco_start"),
+    _remedy("images without objects where there are none", "empty_images: every image of train has an object", "empty_images"),
+    _remedy("small objects more often where every image has some", "Use longer_training", "small_oversampled"),
+    _remedy("a remedy and an override of the same key", "both set model.test_cfg.rcnn.nms.type", "soft_nms",
+            overrides="model.test_cfg.rcnn.nms.type=nms"),
+    _remedy("queries of the encoder on tiny images", "cells after its resize", "two_stage_queries", detector="deformable_detr"),
+    _remedy("a folder of own remedies that is not there", "no such folder", "soft_nms", _no_folder_of_remedies),
+    _remedy("an own remedy that is no Python", "mine.py, line 1: SyntaxError", "soft_nms", _own_remedy("a remedy")),
+    _remedy("an own remedy that lacks a part", "mine.py, line 2: TypeError", "soft_nms", _own_remedy(BROKEN_REMEDY)),
+    _remedy("a file of own remedies without one", "mine.py: no Remedy in it", "soft_nms", _own_remedy("x = 1\n")),
+    _evaluate("a remedy that needs a training, on a finished run", "a remedy that needs a training cannot be tried on a finished run",
+              remedies="fitted_anchors"),
+    _evaluate("an override that needs a training, on a finished run", "only test settings can be changed of a finished run",
+              overrides="optimizer.lr=1"),
+    _evaluate("an evaluation on other data", "have changed since", _other_data, remedies="soft_nms"),
+]
+
+# ---- remedies that change which pixels are shown ---------------------------------------------------------------------
+
+
+def _small_photos(place: Place) -> None:
+    """Images of 50 x 44 pixels."""
+    for seed, side in enumerate(("train", "val")):
+        content = load(place.pets, side)
+        for image in content["images"]:
+            image.update(width=50, height=44)
+            picture(100 * seed + image["id"], 50, 44).save(place.pets / "images" / image["file_name"])
+        save(place.pets, side, content)
+
+
+def _without_small_objects(place: Place) -> None:
+    content = load(place.pets, "train")
+    for entry in content["annotations"]:
+        entry.update(bbox=[2.0, 2.0, 40.0, 40.0], area=1600.0)
+    save(place.pets, "train", content)
+
+
+def _remedies(place: Place, keys: str) -> None:
+    prepare(check_parameters({**PETS, "remedies": keys}))
+
+
+PIXELS = [
+    _asked("two kinds of tiles", "tiles and tiles_at_test exclude each other", "Remedies", remedies="tiles,tiles_at_test"),
+    Case("Remedies", "tiles of images that are too small", lambda place: _remedies(place, "tiles"),
+         "too small for windows, which have at least 32 pixels", arrange=_small_photos),
+    Case("Remedies", "small objects to paste where there are none", lambda place: _remedies(place, "copy_paste_small"),
+         "train has no small object", arrange=_without_small_objects),
 ]
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
@@ -224,6 +421,18 @@ def _another_model(path: Path) -> None:
     save_checkpoint(path, timm.create_model("resnet10t").state_dict())
 
 
+def _whole_model(path: Path) -> None:
+    import torch
+
+    torch.save(torch.nn.Linear(2, 3), path)
+
+
+def _other_names(path: Path) -> None:
+    import torch
+
+    save_checkpoint(path, {"student.layer": torch.ones(2)})
+
+
 def _cached_wrongly(place: Place) -> None:
     _empty_cache(place)
     (place.root / "torch" / "hub" / "checkpoints").mkdir(parents=True)
@@ -241,11 +450,13 @@ WEIGHTS = [
            load_from="coco.pth"),
     _weights("a web page saved as weights", "cannot be read as weights", lambda path: path.write_bytes(b"<html>404 Not Found")),
     _weights("an empty weight file", "cannot be read as weights", lambda path: path.write_bytes(b"")),
-    _weights("a weight file that holds code", "cannot be read as weights",
+    _weights("a weight file that holds code", "it holds io.open, and what is no tensor may be code, which is never run",
              lambda path: save_checkpoint(path, {"a": Harmful(path.with_name("proof"))})),
     _weights("a file without tensors", "holds no tensors by name", lambda path: save_checkpoint(path, {"epoch": 3})),
     _weights("the weights of another model", "is not a weight file of tf_efficientnet_lite0", _another_model),
     _weights("a checkpoint of another detector", "Is it the same detector and backbone?", _another_model, "load_from"),
+    _weights("a whole model instead of its tensors", "it holds torch.nn.modules.linear.Linear", _whole_model),
+    _weights("a detector of other names", "The file's first tensor is student.layer, the detector's", _other_names, "load_from"),
     Case("Weights", "a downloaded file that is damaged", lambda place: find_weights("imagenet", BACKBONES["resnet18"].weights),
          "is damaged: its sha256 begins", arrange=_cached_wrongly),
     Case("Weights", "no network", lambda place: prepare(check_parameters({**PETS, "backbone": "resnet18"})), "cannot be downloaded",
@@ -297,6 +508,26 @@ def _again(place: Place) -> str:
     return said.getvalue().strip()
 
 
+def _moved(place: Place) -> None:
+    """The run was trained on data that are no longer there, and the data folder holds a copy."""
+    _gone(place)
+    shutil.copytree(place.trained.data, place.root / "data", dirs_exist_ok=True)
+
+
+def _moved_and_changed(place: Place) -> None:
+    _moved(place)
+    change("annotations", split="val", area=77)(place.root / "data" / DATASET)
+
+
+def _gone(place: Place) -> None:
+    path = with_run(place).folder / "config.py"
+    path.write_text(path.read_text().replace(str(place.trained.data), str(place.root / "old")))
+
+
+def _no_message(place: Place) -> None:
+    run_config(place.run)
+
+
 def _again_beside_another(place: Place) -> None:
     with place.run.acquire():
         _again(place)
@@ -325,6 +556,9 @@ RUNS = [
     _run("no metrics.json", "metrics.json is missing", _without("metrics.json"), lambda place: comparison(list_runs())),
     _run("a broken metrics.json", "is not valid JSON", _with("metrics.json", lambda b: b"{"), lambda place: comparison(list_runs())),
     _run("no predictions.json", "predictions.json is missing", _without("predictions.json"), _diagnose),
+    _run("data that were moved into the data folder", "", _moved, _no_message, "handled: found by name and content"),
+    _run("data that were moved and changed", "holds other data (4 train and 2 val images", _moved_and_changed, _no_message),
+    _run("data that are gone", "is not there either. Put it back, or set WORKBOOK_DATA", _gone, _no_message),
     _run("a val file that is gone", "gone.json is missing", _with("config.py", lambda b: b.replace(b"val.json", b"gone.json")),
          _diagnose),
     _run("no best.pth", "best.pth is missing: this run has not finished an epoch", _without("checkpoints/best.pth"), _load),
@@ -437,12 +671,14 @@ MACHINE = [
 CASES = [
     *sorted((_data_case(name) for name in BAD), key=lambda case: [
         "Files of a dataset", "Images of a dataset", "Image files", "Boxes", "Classes"].index(case.part)),
+    *SPLITS,
     *(Case("Handled image files", kind, _no_problems, "", HANDLED, _seen(content, **entry))
       for kind, (content, entry) in IMAGES.items()),
     Case("Handled image files", "a 16-bit PNG that uses its range", lambda place: str(check_dataset("pets")[0]),
          "training keeps the upper 8", "handled, with a note", _seen(wide_pixels(65535))),
     *PARAMETERS, *WEIGHTS, *RUNS, *MACHINE,
     *(Case(*row) for row in (*bad_studies.STUDIES, *bad_studies.TABLES)),
+    *PARAMETERS, *REMEDIES, *PIXELS, *WEIGHTS, *RUNS, *MACHINE,
 ]
 # Tested where they belong, because each needs a training of its own:
 # part, what is wrong, what is said, what happens, file, test, words in that file

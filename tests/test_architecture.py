@@ -7,8 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "lib" / "workbook"
 # evaluation knows boxes and scores alone, so it stands first; training measures each epoch with it
-ROOMS = ("evaluation", "data", "models", "runs", "training", "diagnosis", "studies", "views", "browse", "sweep")
-SHARED = ("errors", "files", "cores", "progress", "terminal", "notebooks")  # small and free of the rooms: every room may use them
+ROOMS = ("evaluation", "data", "models", "runs", "remedies", "training", "diagnosis", "studies", "proofs", "views", "browse", "sweep",
+         "search")
+# small and free of the rooms: every room may use them
+SHARED = ("errors", "files", "cores", "progress", "terminal", "parameters", "kernel", "notebooks", "plugins")
 OUTSIDE = ("cli",)  # calls the rooms; no room calls it
 
 

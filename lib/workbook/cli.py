@@ -19,6 +19,7 @@ from rich.table import Table
 
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
+from workbook.parameters import check as check_values
 from workbook.runs.folder import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters, check_parameters
@@ -193,6 +194,10 @@ def list_command() -> None:
         print(words, file=sys.stderr)
 
 
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
 def _three_decimals(value: float) -> str:
     return f"{value:.3f}" if pd.notna(value) else ""
 
@@ -203,11 +208,13 @@ def compare(
     dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
 ) -> None:
     """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
+    from workbook.views.compare.parameters import ComparisonParameters
     from workbook.views.compare.reported import with_reported
     from workbook.views.compare.summary import summarize
     from workbook.views.compare.tables import comparison, select, write_comparison
 
-    chosen = select(runs, dataset)
+    asked = check_values(ComparisonParameters, {"runs": runs, "dataset": dataset})
+    chosen = select(asked.runs, asked.dataset)
     datasets = [run.record["parameters"]["dataset"] for run in chosen]
     paths = write_comparison(with_reported(comparison(chosen), datasets), outputs_root())
     open_console().print(Markdown(summarize(chosen)))
@@ -238,6 +245,29 @@ def report() -> None:
     print(f"page: {write_report()}")
 
 
+@app.command(epilog="Example: workbook evaluate faster_rcnn-tf_efficientnet_lite0-cb294171 --remedies soft_nms")
+def evaluate(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")],
+    remedies: Annotated[str, typer.Option(help="those that need no training, joined with + or commas")] = "",
+    overrides: Annotated[str, typer.Option(help="test settings: 'model.test_cfg.rcnn.score_thr=0.01', separated by spaces")] = "",
+) -> None:
+    """Measure a finished run on val under other test settings, in the time of one validation.
+
+    The result is a folder beside the run's own files; the table compares the two, with intervals paired over the val images.
+    """
+    chosen = finished_run(name)
+    from workbook.training.evaluate import evaluate_run
+
+    found = evaluate_run(chosen, remedies, overrides)
+    table = Table("figure", "run", "evaluated", "difference", box=None)
+    for row in found.rows:
+        table.add_row(row.figure, _figure(row.run), _figure(row.evaluation), row.difference)
+    open_console().print(table)
+    for note in found.notes:
+        print(f"note: {note}")
+    print(f"{'already there: ' if found.was_there else ''}{found.folder}")
+
+
 @app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")
 def diagnose(
     name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder; `workbook list` shows them")],
@@ -245,13 +275,40 @@ def diagnose(
     iou: Annotated[float, typer.Option(help="from this overlap on a box fits its object", min=0.01, max=0.99)] = 0.5,
 ) -> None:
     """Why a run's objects are missed: notebook 3 in the run folder, with its page. What is known already is only read."""
-    chosen = finished_run(name)
-    beside = str(finished_run(other).folder) if other else ""
+    from workbook.diagnosis.parameters import DiagnosisParameters
     from workbook.notebooks import execute_notebook
 
+    check_values(DiagnosisParameters, {"run": name, "other": other, "iou": iou})
+    chosen = finished_run(name)
+    beside = str(finished_run(other).folder) if other else ""
     page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {"run": str(chosen.folder), "other": beside, "iou": iou})
     Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))
     print(f"page: {page}")
+
+
+@app.command(epilog="Example: workbook remedy faster_rcnn-tf_efficientnet_lite0-cb294171 --budget 30m")
+def remedy(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")],
+    size: Annotated[str, typer.Option(help="whose AP is to rise: small, medium, large or all")] = "small",
+    budget: Annotated[str, typer.Option(help="the time for all of it, such as 30m or 2h; empty = as long as it takes")] = "",
+    jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
+    on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
+    address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="diagnose, print the plan and its time, train nothing")] = False,
+) -> None:
+    """What would fix a run: remedies tried on images cut from train, the best one proven on val with fresh seeds.
+
+    The plan and its time come first. Interrupted, the same call goes on. The result is outputs/remedies/RUN-SIZE/proof.json
+    and its page.
+    """
+    from workbook.search.command import run_remedy
+    from workbook.search.parameters import RemedyParameters
+
+    check_values(RemedyParameters, {"run": name, "size": size, "budget": budget})
+    chosen = finished_run(name)
+
+    code = run_remedy(chosen, size, budget, jobs, on, address, dry_run)
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: workbook browse faster_rcnn-swin_t-1a2b3c4d faster_rcnn-resnet50-5e6f7a8b")
@@ -261,10 +318,13 @@ def browse(
 ) -> None:
     """The misses themselves, in the FiftyOne App, until Ctrl-C: truth, predictions, and saved views by stage."""
     from workbook.browse.app import directions, free_port, launch
+    from workbook.browse.parameters import BrowseParameters
     from workbook.browse.samples import open_runs, read_runs
     from workbook.browse.views import build, table
 
-    chosen, _ = read_runs(open_runs(runs)), free_port(port)
+    asked = check_values(BrowseParameters, {"runs": runs, "port": port})
+    chosen = read_runs(open_runs(asked.runs))
+    free_port(port)
     try:
         dataset = build(chosen)
         session = launch(dataset, port)

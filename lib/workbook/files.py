@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
+from filelock import FileLock
 
 from workbook.errors import RunError
 
@@ -92,6 +93,11 @@ def replacing(path: Path, size: int) -> Iterator[BinaryIO]:
         raise WriteError.of(path, size, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def shared_lock(path: Path) -> FileLock:
+    """A lock between processes, whose file those who share the folder as a group may open too."""
+    return FileLock(path, mode=0o664)
 
 
 def free_bytes(folder: Path) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbook.errors import RunError
 from workbook.files import PROJECT, write_text
+from workbook.parameters import Model, check
 
 if TYPE_CHECKING:  # the command line does not load matplotlib
     from matplotlib.figure import Figure
@@ -16,13 +18,14 @@ if TYPE_CHECKING:  # the command line does not load matplotlib
 NOTEBOOKS = PROJECT / "notebooks"
 
 
-def refuse_unknown(namespace: Mapping[str, Any], *known: str) -> None:
-    """Raises ValueError when papermill was given a parameter that is not among `known`; call it with `globals()`.
+def notebook_parameters(model: type[Model], namespace: Mapping[str, Any]) -> Model:
+    """The checked parameters of the notebook that calls this with `globals()`. Raises ParameterError with all that is wrong.
 
-    papermill itself only warns of a name that the notebook does not have, and runs with the default.
+    papermill runs a notebook even when it is given a name that the notebook does not have, and only warns. So the names are read
+    from its parameters cell, which it always opens with `# Parameters`, and an unknown one is refused here.
     """
-    if unknown := [name for name in injected(namespace.get("In", [])) if name not in known]:
-        raise ValueError(f"no such parameter: {', '.join(unknown)}. This notebook has: {', '.join(known)}")
+    known = {name: namespace[name] for name in model.model_fields if name in namespace}
+    return check(model, {**injected(namespace.get("In", [])), **known})
 
 
 def injected(cells: Sequence[str]) -> dict[str, str]:
@@ -40,10 +43,12 @@ def execute_notebook(name: str, output: Path, parameters: Mapping[str, Any]) -> 
     """Run `notebooks/<name>.ipynb` with these parameters, write it to `output` (.ipynb) and its HTML beside; returns the HTML.
 
     Paths in the parameters mean what they mean to the caller: the notebook runs in the caller's folder.
-    Raises RunError with the words of the cell that failed, and where the notebook written so far is.
+    Raises RunError with the words of the cell that failed, and where the notebook written so far is, or when its kernel does not start.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+
+    import workbook.kernel  # noqa: F401  papermill's engine: the notebook runs in this very Python
 
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -52,6 +57,9 @@ def execute_notebook(name: str, output: Path, parameters: Mapping[str, Any]) -> 
         )
     except PapermillExecutionError as error:
         raise RunError(f"{error.evalue}\nThe notebook so far: {output}") from error
+    except RuntimeError as error:  # nbclient's, of a kernel that does not come up
+        raise RunError(f"the kernel of the notebook did not start ({error}): `{sys.executable} -m ipykernel_launcher` says why. "
+                       "`make setup` mends the environment. What was trained or diagnosed is done, and the same call goes on") from error
     return write_html(output)
 
 

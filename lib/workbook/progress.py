@@ -44,3 +44,11 @@ def progress_bar(total: int, what: str, unit: str, initial: int = 0, inside: boo
         file=_Cell() if notebook else sys.stderr, mininterval=0.5 if notebook or terminal else 20.0,
         ncols=100 if notebook else None, dynamic_ncols=terminal,
     )
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

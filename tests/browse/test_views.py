@@ -12,22 +12,25 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import importlib_metadata  # noqa: F401  as MLflow loads it: FiftyOne has to open in the same process
 import pandas as pd
 import psutil
 import pytest
 from pymongo import MongoClient
+from requests.utils import should_bypass_proxies
 
 import planted
 from diagnosed import answers, at, diagnosed
 from planted import Answer, Scene, scripted_rcnn
+from run_folders import write_run as write_run_folder
 from workbook import cli
 from workbook.browse import database as fiftyone_database
 from workbook.browse.app import free_port, launch
 from workbook.browse.database import BrowseError, connect, mongod_program
-from workbook.browse.samples import open_runs, read_runs
-from workbook.browse.views import build, table
+from workbook.browse.samples import Browsed, open_runs, read_runs
+from workbook.browse.views import build, difference_name, table
 from workbook.diagnosis.families.two_stage import TWO_STAGE
 from workbook.errors import RunError
 from workbook.files import write_json
@@ -83,6 +86,23 @@ def browsed(*names: str):
 
 def shown(dataset) -> dict[str, int]:
     return dict(table(dataset)[["saved view", "shows"]].itertuples(index=False))
+
+
+def test_images_that_were_moved_are_shown_from_where_they_are(folder: Path) -> None:
+    before = browsed(NAMES[0])
+    data = folder.parent / "data"
+    moved = folder.parent / "moved"
+    shutil.copytree(data, moved)
+    path = folder / "runs" / NAMES[0] / "config.py"
+    config = path.read_text()
+    try:
+        path.write_text(config.replace(str(data), str(moved)))
+        dataset = browsed(NAMES[0])
+        shown_files = [Path(file) for file in dataset.values("filepath")]
+        assert dataset.name == before.name and len(shown_files) == 6
+        assert all(file.is_relative_to(moved) and file.is_file() for file in shown_files)
+    finally:
+        path.write_text(config)
 
 
 def test_boxes_attributes_and_views_equal_the_trace(folder: Path) -> None:
@@ -155,7 +175,8 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
     fresh = folder.parent / "fresh"
     fresh.mkdir()
     (fresh / "runs").symlink_to(folder / "runs")
-    env = {**os.environ, "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT / "lib")}
+    proxy = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")  # nobody answers there
+    env = {**os.environ, **proxy, "NO_PROXY": "example.org", "WORKBOOK_OUTPUTS": str(fresh), "PYTHONPATH": str(ROOT / "lib")}
     del env[fiftyone_database.URI]
     code = ("from workbook.browse.samples import open_runs, read_runs\nfrom workbook.browse.views import build, table\n"
             "from workbook.browse.database import connect\n"
@@ -178,6 +199,7 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
         family = [serving.pid, *(child.pid for child in psutil.Process(serving.pid).children(recursive=True))]
         heard = [c.laddr.ip for c in psutil.net_connections("inet") if c.pid in family and c.status == psutil.CONN_LISTEN]
         assert heard and set(heard) <= {"127.0.0.1", "::1"}, "it listens to other machines"
+        assert talks_to(serving.pid, int(url.rpartition(":")[2])), "the session asks the proxy for its App: the page has no dataset"
         out, _ = other.communicate(timeout=300)
         port = json.loads((fresh / "fiftyone" / "mongod.json").read_text())["port"]
         assert out.strip().splitlines()[-1] == f"mongodb://127.0.0.1:{port} 6 10" and other.returncode == 0
@@ -189,6 +211,67 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
     while (fresh / "fiftyone" / "mongod.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not (fresh / "fiftyone" / "mongod.json").exists()
+
+
+def talks_to(pid: int, port: int) -> bool:
+    """Whether the process gets a connection to that port of this machine within a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        open_ones = [c for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED]
+        if port in [c.raddr.port for c in open_ones if c.raddr]:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+LISTED = ({}, {"no_proxy": "example.org"}, {"NO_PROXY": "a.org, 127.0.0.1"}, {"no_proxy": "", "NO_PROXY": "b.org"})
+
+
+@pytest.mark.parametrize("before", LISTED)
+def test_this_machine_is_asked_without_a_proxy_and_others_as_before(
+    before: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """requests, which FiftyOne uses, says what goes to a proxy."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    outside = [f"http://{host}/" for host in ("example.org", "a.org", "b.org", "c.org")]
+    direct = [should_bypass_proxies(url, None) for url in outside]
+    fiftyone_database._without_proxy()
+    assert all(should_bypass_proxies(f"http://{host}:5151/events", None) for host in ("127.0.0.1", "localhost"))
+    assert [should_bypass_proxies(url, None) for url in outside] == direct
+
+
+def test_two_outputs_folders_in_one_database_have_each_their_own_dataset(folder: Path, tmp_path: Path) -> None:
+    """Two people with the same data and parameters have the same run names; their photos lie in different folders."""
+    connect()
+    code = ("import json, os, sys\nfrom workbook.browse.samples import open_runs, read_runs\nfrom workbook.browse.views import build\n"
+            f"def made(outputs):\n os.environ['WORKBOOK_OUTPUTS'] = outputs\n d = build(read_runs(open_runs({NAMES[0]!r})))\n"
+            " return d.name, d.values('filepath')\n"
+            "print(json.dumps([made(outputs) for outputs in sys.argv[1:]]))")
+    folders = []
+    for who in ("first", "second"):
+        shutil.copytree(folder.parent, tmp_path / who, ignore=shutil.ignore_patterns("fiftyone", "fresh"))
+        for config in (tmp_path / who).glob("outputs/runs/*/config.py"):
+            config.write_text(config.read_text().replace(str(folder.parent), str(tmp_path / who)))
+        folders.append(str(tmp_path / who / "outputs"))
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "WORKBOOK_OUTPUTS": folders[0]}
+    done = subprocess.run([sys.executable, "-c", code, *folders, folders[0]], env=env, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second, again = json.loads(done.stdout.splitlines()[-1])
+    assert first == again and first[0] != second[0]
+    for who, (name, paths) in (("first", first), ("second", second)):
+        assert name.startswith(f"scenes-{NAMES[0]}-") and all(Path(path).is_relative_to(tmp_path / who) for path in paths)
+
+
+def test_paths_are_written_anew_when_the_photos_have_moved() -> None:
+    dataset = browsed(NAMES[0])
+    right = dataset.values("filepath")
+    dataset.limit(1).tag_samples("stays")
+    dataset.set_values("filepath", [f"/gone/{number}.png" for number in range(len(right))])
+    again = browsed(NAMES[0])
+    assert again.values("filepath") == right and again.count_sample_tags()["stays"] == 1
 
 
 def test_an_app_that_does_not_start_is_waited_for_and_then_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,3 +344,19 @@ def test_another_database_in_the_same_python_is_refused(monkeypatch: pytest.Monk
 def test_a_port_out_of_range_is_refused() -> None:
     with pytest.raises(BrowseError, match="from 1 to 65535"):
         free_port(70_000)
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    ("", "fitted_anchors", ["missed before, found now (A to B)", "found before, missed now (A to B)"]),
+    ("soft_nms", "fitted_anchors,soft_nms", ["missed before, found now (A to B)", "found before, missed now (A to B)"]),
+    ("fitted_anchors", "", ["found before, missed now (B to A)", "missed before, found now (B to A)"]),
+    ("fitted_anchors", "soft_nms", ["missed by A, found by B", "missed by B, found by A"]),
+])
+def test_a_pair_that_differs_in_remedies_alone_is_named_before_and_now(before, after, expected, tmp_path) -> None:
+    runs = [
+        Browsed(SimpleNamespace(run=write_run_folder(tmp_path / name, parameters={"remedies": remedies})), name)
+        for name, remedies in (("one", before), ("two", after))
+    ]
+    assert [difference_name(runs[0], "A", runs[1], "B"), difference_name(runs[1], "B", runs[0], "A")] == expected
+    other = Browsed(SimpleNamespace(run=write_run_folder(tmp_path / "three", backbone="swin_t", parameters={"remedies": after})), "three")
+    assert difference_name(runs[0], "A", other, "B") == "missed by A, found by B"

@@ -30,10 +30,11 @@ def test_sound_data_has_no_problems(folder):
 
 FINE = {
     "gaps in the ids of categories": lambda folder: None,
-    "an image without objects": table("annotations", [annotation(1, 1, [1, 1, 9, 9]),
-                                                      annotation(2, 1, [1, 1, 9, 9], 7)]),
     "a crowd": change("annotations", 3, iscrowd=1),
     "no iscrowd": change("annotations", iscrowd=...),
+    "an iscrowd of null": change("annotations", iscrowd=None),
+    "a segmentation of null": change("annotations", segmentation=None),
+    "an id and a size as floats": change("images", id=1.0, width=64.0, height=48.0),
     "other ids in val": lambda folder: (
         table("categories", [{"id": 3, "name": "dog"}, {"id": 2, "name": "cat"}], "val")(folder),
         table("annotations", [annotation(1, 1, [1, 1, 9, 9], 3), annotation(2, 1, [1, 1, 9, 9], 2)], "val")(folder)),
@@ -149,11 +150,11 @@ def test_impossible_image_sizes(given, reason):
 
 
 def test_more_objects_than_coco_counts_in_an_image_are_noted(folder):
-    boxes = [[1 + index % 6 * 10, 1 + index // 6 % 4 * 10, 9, 9] for index in range(150)]
+    boxes = [[1 + 4 * (index % 15), 1 + 4 * (index // 15), 5, 5] for index in range(150)]
     crowded = [annotation(1 + at, 1, box) for at, box in enumerate(boxes)]
     two = [annotation(200 + at, 2, box) for at, box in enumerate(boxes[:101])]
     full = [annotation(400 + at, 3, box, 7) for at, box in enumerate(boxes[:100])]
-    excused = [annotation(600, 3, [1, 1, 9, 9], 7, iscrowd=1)]
+    excused = [annotation(600, 3, [1, 1, 5, 5], 7, iscrowd=1)]
     for split in ("train", "val"):
         save(folder, split, {**load(folder, split), "annotations": [*crowded, *two, *full, *excused]})
     (problem,) = check_dataset("pets")

@@ -14,7 +14,8 @@ from mmdet.datasets import CocoDataset, build_dataset
 from small_dataset import annotation, load, save, write_dataset
 from workbook.data import mmdet_dataset
 from workbook.data.catalog import find_dataset
-from workbook.data.reading import DataError, trainable_images
+from workbook.data.learnable import trainable_images
+from workbook.data.reading import DataError
 from workbook.models.backbones import find_backbone
 from workbook.models.config import data_config
 

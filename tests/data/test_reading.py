@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from small_dataset import load, save, write_dataset
 from workbook.data.catalog import Dataset, find_dataset
-from workbook.data.reading import DataError, read_coco
+from workbook.data.checks import check_dataset
+from workbook.data.mmdet_dataset import OrderedCocoDataset
+from workbook.data.reading import WHOLE_NUMBERS, DataError, content_hash, read_coco
+from workbook.data.split import split
+from workbook.evaluation.coco_metrics import evaluate
 
 
 @pytest.fixture
@@ -47,3 +52,74 @@ def test_a_file_that_is_gone_or_broken_is_said_to_be_so_after_it_was_read(pets: 
     (pets / "val.json").unlink()
     with pytest.raises(DataError, match="val.json is missing"):
         _ = dataset.val
+
+
+# ---- what exporters write in two ways --------------------------------------------------------------------------------
+
+
+def as_floats(folder: Path) -> None:
+    """As pandas writes ids and sizes when a column had a gap."""
+    for part in ("train", "val"):
+        content = load(folder, part)
+        for name, keys in WHOLE_NUMBERS.items():
+            for entry in content[name]:
+                entry.update({key: float(entry[key]) for key in keys})
+        save(folder, part, content)
+
+
+def with_nulls(folder: Path) -> None:
+    for part in ("train", "val"):
+        content = load(folder, part)
+        for a in content["annotations"]:
+            a.update(iscrowd=None, segmentation=None)
+        save(folder, part, content)
+
+
+def test_ids_and_sizes_as_floats_are_the_same_data(pets: Path) -> None:
+    before = find_dataset("pets").hash
+    as_floats(pets)
+    assert check_dataset("pets") == [] and find_dataset("pets").hash == before
+    tables: Any = read_coco(pets / "val.json")
+    assert all(type(entry[key]) is int for name, keys in WHOLE_NUMBERS.items() for entry in tables[name] for key in keys)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(1.5, "1.5"), (1e300, "1e+300"), (float("nan"), "nan"), ("1", "'1'"), (None, "missing")])
+def test_what_is_no_whole_number_stays_as_it_is_written(value: object, shown: str, pets: Path) -> None:
+    content = load(pets, "train")
+    content["images"][0]["id"] = value
+    save(pets, "train", content)
+    assert f"id is {shown}, but must be a whole number from 0" in str(check_dataset("pets")[0])
+
+
+@pytest.mark.parametrize("write", [as_floats, with_nulls])
+def test_training_evaluation_and_split_take_them_too(write: Any, pets: Path) -> None:
+    """The ids of the detections are those of the tables, as hotcoco and pycocotools need them."""
+    write(pets)
+    assert check_dataset("pets") == []
+    dataset = find_dataset("pets")
+    trained_on = OrderedCocoDataset(ann_file=str(dataset.val_json), img_prefix=str(dataset.images_dir), classes=dataset.classes,
+                                    pipeline=[])
+    assert [len(trained_on.get_ann_info(index)["bboxes"]) for index in range(3)] == [2, 1, 1]
+    perfect = [{**{key: a[key] for key in ("image_id", "category_id", "bbox")}, "score": 0.9}
+               for a in dataset.val["annotations"]]
+    assert evaluate(dict(dataset.val), perfect).metrics["bbox_mAP"] == pytest.approx(1)
+    (pets / "val.json").unlink()
+    split("pets", val_share=0.4)
+    assert check_dataset("pets", ("train",)) == []
+
+
+def test_a_null_iscrowd_is_an_object_and_a_null_area_is_missing(pets: Path) -> None:
+    content = load(pets, "train")
+    content["annotations"][0].update(iscrowd=None, area=None)
+    save(pets, "train", content)
+    (problem,) = check_dataset("pets")
+    assert "area is missing: it is the object's size" in problem.reason
+
+
+def test_the_hash_of_files_that_were_accepted_before_stays(pets: Path) -> None:
+    """A run that was trained on a file with these is found again by its hash."""
+    content = load(pets, "train")
+    for a in content["annotations"]:
+        a.update(segmentation=None, iscrowd=False, extra=1.0)
+    save(pets, "train", content)
+    assert content_hash(read_coco(pets / "train.json")) == content_hash(content)

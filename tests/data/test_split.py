@@ -1,5 +1,6 @@
 """The split: every class and size in its share, nothing on both sides, nothing lost."""
 
+import errno
 import json
 import random
 import shutil
@@ -7,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from bad_inputs import ordinary_user
 from small_dataset import annotation, load, picture, save, write_dataset
 from workbook.data.catalog import find_dataset
 from workbook.data.checks import check_dataset
@@ -133,7 +135,8 @@ def test_a_break_between_the_files_loses_nothing(folder, monkeypatch):
             raise OSError(28, "No space left on device")
         write(path, value)
     monkeypatch.setattr(module, "write_json", broken)
-    with pytest.raises(OSError):
+    with pytest.raises(DataError, match="cannot write in .*pets: No space left on device. Make room there, or copy it into another folder "
+                                        "and set WORKBOOK_DATA to that one"):
         split("pets")
     assert len(images_of(folder, "train")) < 60 and len(images_of(folder, "all")) == 60
     monkeypatch.undo()
@@ -171,6 +174,78 @@ def test_images_without_objects_are_divided_too_and_few_images_give_both_sides(f
         save(folder, "train", few)
         split("pets", val_share=share)
         assert images_of(folder, "train") and images_of(folder, "val")
+
+
+def with_objects_in(folder, *numbers):
+    """Ten images, of which these hold a small and a medium object; the user's file."""
+    train = load(folder, "train")
+    objects = [annotation(10 * number + size, number, [1.0, 1.0, side, side], 1 + size)
+               for number in numbers for size, side in enumerate(SIDES.values())]
+    content = {**train, "images": train["images"][:10], "annotations": objects}
+    save(folder, "train", content)
+    return content
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("numbers", [(4, 7), (1, 2), (1, 5, 10)])
+def test_two_images_with_objects_give_both_sides_one(numbers, share, seed, folder):
+    with_objects_in(folder, *numbers)
+    split("pets", val_share=share, seed=seed)
+    sides = [{a["image_id"] for a in read_coco(folder / f"{side}.json")["annotations"]} for side in ("train", "val")]
+    assert all(sides) and sides[0] | sides[1] == set(numbers) and not sides[0] & sides[1]
+    assert [problem for problem in check_dataset("pets") if problem.level == "error"] == []
+
+
+def test_one_image_with_objects_cannot_be_divided_and_a_second_one_leads_out(folder):
+    before = with_objects_in(folder, 4)
+    with pytest.raises(DataError, match="only one image holds objects, 4.png.*label the objects of a second image$"):
+        split("pets")
+    assert load(folder, "train") == before and not (folder / "all.json").exists() and not (folder / "val.json").exists()
+    with_objects_in(folder, 4, 5)
+    split("pets")
+    assert images_of(folder, "val")
+
+
+@pytest.mark.parametrize("why", ["the same bytes", "one scene"])
+def test_objects_in_images_that_must_stay_together_cannot_be_divided(why, folder):
+    with_objects_in(folder, 4, 8)  # of the same scene
+    if why == "the same bytes":
+        shutil.copy(folder / "images" / "4.png", folder / "images" / "8.png")
+    with pytest.raises(DataError, match="all objects are in images that must stay together, 4.png, 8.png.*that is none of these"):
+        split("pets", group_by="scene" if why == "one scene" else "")
+
+
+def test_crowds_are_no_objects_to_divide(folder):
+    content = with_objects_in(folder, 4, 7)
+    for a in content["annotations"]:
+        a["iscrowd"] = int(a["image_id"] == 7)
+    save(folder, "train", content)
+    with pytest.raises(DataError, match="only one image holds objects, 4.png"):
+        split("pets")
+
+
+def test_a_folder_that_may_not_be_written_names_the_folder_of_the_data(folder, monkeypatch, tmp_path):
+    before = (folder / "train.json").read_bytes()
+    check_dataset(folder, ("train",))
+    with ordinary_user(folder), pytest.raises(DataError, match="cannot write in .*pets: Permission denied. Make the folder writable, "
+                                                               "or copy it into another folder and set WORKBOOK_DATA"):
+        split("pets")
+    assert (folder / "train.json").read_bytes() == before and not (folder / "all.json").exists()
+    shutil.copytree(folder, tmp_path / "mine" / "pets")  # as the message advises
+    monkeypatch.setenv("WORKBOOK_DATA", str(tmp_path / "mine"))
+    assert split("pets")[1].is_file()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EDQUOT])
+def test_whatever_forbids_to_write_is_said_of_the_data(number, folder, monkeypatch):
+    from workbook.data import split as module
+
+    def forbidden(*_):
+        raise OSError(number, "forbidden")
+    monkeypatch.setattr(module, "_copy", forbidden)
+    with pytest.raises(DataError, match="cannot write in .*pets: forbidden.*WORKBOOK_DATA"):
+        split("pets")
 
 
 @pytest.mark.parametrize("arguments, reason", [

@@ -193,7 +193,7 @@ def test_a_missing_file_is_named(saved: SavedDiagnosis) -> None:
 
 def test_an_assigner_that_nobody_knows_costs_a_table_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from workbook.diagnosis.families.two_stage import TwoStage
-    from workbook.diagnosis.family import UnknownAssignerError
+    from workbook.models.assigners import UnknownAssignerError
 
     def unknown(*_: Any) -> Any:
         raise UnknownAssignerError("the assigner SimOTA is not known here")

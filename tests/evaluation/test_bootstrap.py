@@ -267,7 +267,7 @@ def test_a_bucket_too_small_or_too_vague_is_undetermined() -> None:
     drawn = 0.3 + (drawn - 0.3) / 10
     sharp = Figure(np.c_[np.r_[0.3, drawn]], np.array([12]), objects=12, images=12).interval()
     borders = f"{sharp.low:.3f} to {sharp.high:.3f}"
-    expected = f"0.300 ({borders}; such intervals held the truth in 92% of made cases), 12 objects in 12 images"
+    expected = f"0.300 ({borders}; on simulated data such intervals held the truth in 92%), 12 objects in 12 images"
     assert not sharp.undetermined and sharp.words() == expected
     assert dataclasses.asdict(sharp)["images"] == 12
     few = Figure(np.c_[np.r_[0.3, drawn]], np.array([9]), objects=12, images=9).interval()
@@ -285,9 +285,9 @@ def test_95_percent_is_written_only_where_it_was_measured() -> None:
         return figure.interval().words()
 
     assert "(95%: 0.2" in words(3, 40, 60) and "(95%: 0.2" in words(30, 60, 200)
-    assert "held the truth in 92% of made cases" in words(3, 40, 49)
-    assert "held the truth in 84% of made cases" in words(30, 5, 200) and "95%" not in words(30, 5, 200)
     assert words(30, 5, 200).startswith("undetermined, half of its 30 classes are in 5 images or fewer, and what so few say is too high: 0")
+    assert "held the truth in 92%" in words(3, 40, 49)
+    assert "held the truth in 84%" in words(30, 5, 200) and "95%" not in words(30, 5, 200)
     assert "(95%: +0.2" in words(30, 5, 200, is_difference=True)
     assert "(95%: 0.2" in words(3, 5, 60)  # few rare classes hide nothing
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from coco_cases import coco, detection, truth_box
+from made_samples import trainings
 from workbook.evaluation.bootstrap import Figure, Samples, bootstrap
 from workbook.evaluation.comparison import FIGURES, Difference, compare
 from workbook.evaluation.matching import match
@@ -157,3 +158,12 @@ def test_real_detections_give_the_mean_of_their_ap() -> None:
 def test_what_cannot_be_compared_is_refused(settings: dict[str, list[Samples]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare(settings, ["bbox_mAP"])
+
+
+def test_settings_of_the_same_trainings_are_compared_in_pairs() -> None:
+    before, after = [0.10, 0.12, 0.11], [0.15, 0.18, 0.13]
+    [found] = compare({"before": trainings(before), "after": trainings(after)}, ("bbox_mAP_s",), paired=True)
+    expected = stats.ttest_rel(after, before).confidence_interval(0.95)
+    assert found.higher == "after" and (found.low, found.high) == pytest.approx(tuple(expected), rel=0.01)
+    [alone] = compare({"before": trainings(before), "after": trainings(after)}, ("bbox_mAP_s",))
+    assert alone.low < found.low

@@ -206,6 +206,42 @@ def test_the_lite_package_reaches_the_detector(config_of):
     assert torch.equal(loaded.backbone.body.conv_stem.weight, stem)
 
 
+@pytest.mark.parametrize(("key", "prefix"), [("resnet18", "module.backbone."), ("swin_t", "backbone."), ("pvtv2_b0", "backbone."),
+                                             ("tf_efficientnet_lite0", "module.backbone.")])
+def test_the_backbone_of_a_trained_detector_reaches_every_parameter(config_of, tmp_path, key, prefix):
+    """Under mmdet's own names, which are others than the published ones."""
+    state = build_model(config_of(backbone=key)).backbone.state_dict()
+    others = {"backbone.": "rpn_head.rpn_cls.weight", "module.backbone.": "module.rpn_head.rpn_cls.weight"}[prefix]
+    path = random_file(tmp_path / "detector.pth", {**{prefix + name: value for name, value in state.items()}, others: torch.ones(10**6)})
+    stored = torch.load(path)
+    loaded = build_model(config_of(backbone=key, weights=path)).backbone.state_dict()
+    assert {name for name in loaded if not torch.equal(loaded[name], stored[prefix + name])} == set()
+
+
+@pytest.mark.parametrize(("key", "other"), [("resnet18", "resnet50"), ("tf_efficientnet_lite0", "tf_efficientnet_lite1"),
+                                            ("swin_t", "resnet18")])
+def test_the_backbone_of_another_detector_is_refused(config_of, tmp_path, key, other):
+    state = build_model(config_of(backbone=other)).backbone.state_dict()
+    path = random_file(tmp_path / "detector.pth", {f"backbone.{name}": value for name, value in state.items()})
+    with pytest.raises(WeightsError, match="detector.pth (is not a weight file of this|holds a detector with another backbone than)"):
+        build_model(config_of(backbone=key, weights=path))
+
+
+def test_names_that_mmdets_converter_does_not_expect_are_refused_in_words(config_of, tmp_path):
+    """A vision transformer's, whose position embedding has no number."""
+    torch.save({"pos_embed": torch.ones(1, 50, 8)}, tmp_path / "vit.pth")
+    with pytest.raises(WeightsError, match="vit.pth is not a weight file of this PyramidVisionTransformerV2"):
+        build_model(config_of(backbone="pvtv2_b0", weights=tmp_path / "vit.pth"))
+
+
+def test_mmcv_reads_files_itself_again_after_ours(config_of, tmp_path):
+    from mmcv.runner.checkpoint import CheckpointLoader, load_from_local
+
+    path = random_file(tmp_path / "own.pth", build_model(config_of()).backbone.state_dict())
+    build_model(config_of(weights=path))
+    assert CheckpointLoader._get_checkpoint_loader(str(path)) is load_from_local
+
+
 # A smaller, an unlike and a deeper sibling: the last one has every tensor that is needed, and more.
 @pytest.mark.parametrize(
     ("key", "other"), [("resnet50", "resnet18"), ("pvtv2_b0", "resnet18"), ("pvtv2_b2", "pvtv2_b1"), ("pvtv2_b1", "pvtv2_b2"),
@@ -291,6 +327,22 @@ def test_load_from_refuses_another_detector(config_of, tmp_path, detector, backb
     path = trained(config_of, tmp_path, other_detector, other_backbone, classes=3)
     with pytest.raises(WeightsError, match="load_from=.*coco.pth: "):
         load_detector(build_model(config_of(detector, backbone)), path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+def test_load_from_takes_a_detector_whatever_stands_before_its_names(config_of, tmp_path, prefix):
+    path = trained(config_of, tmp_path, "faster_rcnn", "resnet18", classes=3)
+    stored = torch.load(path)
+    torch.save({"state_dict": {prefix + name: value for name, value in stored.items()}}, path)
+    model = build_model(config_of(load_from=str(path)))
+    assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
+
+
+def test_load_from_of_another_naming_shows_both_names(config_of, tmp_path):
+    path = trained(config_of, tmp_path, "faster_rcnn", "resnet18", classes=3)
+    torch.save({f"student.{name}": value for name, value in torch.load(path).items()}, path)
+    with pytest.raises(WeightsError, match="The file's first tensor is student.backbone.conv1.weight, the detector's backbone.conv1.w"):
+        load_detector(build_model(config_of()), path)
 
 
 def test_load_from_that_is_not_there_is_refused(config_of, tmp_path):

@@ -8,9 +8,12 @@ import pytest
 import torch
 from mmcv.cnn import ConvWS2d
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
+from mmdet.datasets import build_dataset
 from torch import nn
 
+from bench.bf16_layers import ALLOWED, LAYOUTS, Map, Shape, as_in_a_detector, bare, errors, shape_of
 from scenes import make_dataset
+from workbook.data import mmdet_dataset  # noqa: F401  registers the dataset type that the config names
 from workbook.errors import ParameterError
 from workbook.models.backbones import find_backbone
 from workbook.models.config import build_config, build_model
@@ -18,6 +21,7 @@ from workbook.models.detectors import find_detector
 from workbook.models.device import has_bf16, pick_precision
 from workbook.models.precision import set_precision
 from workbook.models.recipes import Setting, find_recipe
+from workbook.training.loader import as_batch
 
 CPU = torch.device("cpu")
 PREDICTORS = {
@@ -256,3 +260,82 @@ def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch):
 def test_a_cpu_without_the_instructions_says_so():
     flags = Path("/proc/cpuinfo").read_text().split()
     assert has_bf16(CPU) == bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
+# ---- maps that are narrower than a stride ----------------------------------------------------------------------------
+
+NARROW_MAPS = [Map(height, width, layout) for height in (1, 2, 5) for width in (1, 2, 3, 4) for layout in LAYOUTS]
+FOUND = [  # by `python -m bench.bf16_layers`: channels, kernel, stride, padding, whose weight's gradient is wrong in bf16
+    ((3, 32), 3, 2, 1), ((32, 64), 3, 2, 1), ((64, 64), 3, 2, 1), ((256, 256), 3, 2, 1), ((3, 64), 7, 2, 3), ((3, 32), 7, 4, 3),
+    ((3, 64), 7, 4, 3),
+]
+
+
+@pytest.mark.parametrize(("channels", "kernel", "stride", "padding"), FOUND)
+def test_a_layer_that_bf16_gets_wrong_on_narrow_maps_is_right(channels, kernel, stride, padding):
+    shape = Shape(channels, (kernel,) * 2, (stride,) * 2, (padding,) * 2, (1, 1), 1, True)
+    for handed in NARROW_MAPS:
+        found = errors(as_in_a_detector(shape, handed.layout), shape, handed)
+        assert max(found.values()) <= ALLOWED, f"{handed}: {found}"
+
+
+@pytest.mark.parametrize(("detector", "backbone", "at_least"), [
+    ("retinanet", "resnet18", 6), ("vfnet", "pvtv2_b0", 6), ("deformable_detr", "tf_efficientnet_lite0", 1)])
+def test_every_padded_strided_convolution_of_a_detector_is_right_on_narrow_maps(dataset, detector, backbone, at_least):
+    model = set_precision(model_of(dataset, detector, backbone), CPU, "bf16")
+    layers = [(shape_of(m), m) for m in model.modules() if isinstance(m, nn.Conv2d) and m.stride[1] > 1 and max(m.padding) > 0]
+    assert len(layers) >= at_least
+    for shape, layer in layers:
+        layer.load_state_dict(shape.build().state_dict())
+        for handed in (Map(1, 1, "channels_last"), Map(3, 1, "contiguous"), Map(3, shape.stride[1] - 1, "channels_last")):
+            found = errors(layer.requires_grad_(), shape, handed)
+            assert max(found.values()) <= ALLOWED, f"{shape}, {handed}: {found}"
+
+
+def test_on_wider_maps_such_a_layer_computes_in_bf16():
+    """In float32 it would take twice the time."""
+    shape = Shape((8, 8), (3, 3), (2, 2), (1, 1), (1, 1), 1, True)
+    layer = as_in_a_detector(shape, "contiguous").backbone[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        dtypes = {width: layer(torch.zeros(1, 8, 4, width)).dtype for width in (1, 2, 9)}
+    assert dtypes == {1: torch.float32, 2: torch.bfloat16, 9: torch.bfloat16}
+
+
+def test_the_sweep_notices_what_is_not_written_and_what_is_summed_up_in_bf16():
+    shape, handed = Shape((256, 8), (3, 3), (1, 1), (1, 1), (1, 1), 1, False), Map(4, 4, "contiguous")
+
+    class Rough(nn.Conv2d):
+        def forward(self, images):
+            parts = [nn.functional.conv2d(images[:, k : k + 1], self.weight[:, k : k + 1], padding=1) for k in range(256)]
+            return sum(part.bfloat16() for part in parts)  # Python's sum: each step is rounded
+
+    layer = Rough(256, 8, 3, padding=1, bias=False)
+    layer.load_state_dict(shape.build().state_dict())
+    found = errors(layer, shape, handed)
+    assert found["result"] > ALLOWED > found["weight's gradient"]
+    assert max(errors(bare(shape, "contiguous"), shape, handed).values()) <= ALLOWED
+    with torch.no_grad():
+        layer.weight[0, 0, 0, 0] = torch.nan
+    assert errors(layer, shape, handed)["result"] == torch.inf
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "vfnet"])
+def test_a_training_on_narrow_images_has_the_gradients_of_float32(tmp_path, detector):
+    """Photos of 60x900 pixels: at 640 the map of the deepest level is one column wide."""
+    strips = make_dataset(tmp_path, "strips", train_images=2, val_images=1, width=60, height=900, sizes=("small",), classes=("a", "b", "c"))
+    setting = Setting(find_detector(detector), find_backbone("tf_efficientnet_lite0"), batch_size=2, epochs=1, iterations=1)
+    config = build_config(
+        dataset=strips, detector=setting.detector, backbone=setting.backbone, schedule=find_recipe("seed").schedule(setting),
+        image_size=(640, 640), batch_size=2, epochs=1, seed=0, weights=None)
+    batch = as_batch([build_dataset(config.data.train)[index] for index in range(2)])
+    assert batch["img"].shape == (2, 3, 640, 64)
+    gradients = {}
+    for run, precision in (("exact", "fp32"), ("first", "bf16"), ("second", "bf16")):
+        torch.manual_seed(0)
+        model = set_precision(build_model(config), CPU, precision).train()
+        dirt = [torch.full((256 * 256 * 9,), torch.nan) for _ in range(8)]
+        del dirt
+        model._parse_losses(model.forward_train(**copy.deepcopy(batch)))[0].backward()
+        gradients[run] = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert gradients["first"].norm() == pytest.approx(gradients["exact"].norm(), rel=0.1)
+    assert torch.equal(gradients["first"], gradients["second"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -25,6 +26,21 @@ def test_a_broken_run_is_named_and_the_others_are_listed() -> None:
     assert unreadable().startswith("Left out because unreadable: 2 run folders, ") and "\n" not in unreadable()
     assert cut_off.name in unreadable() and other.name in unreadable()
     assert finished_run() == good
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "a folder"])
+def test_whatever_file_of_a_run_is_damaged_the_others_are_listed(name: str, damage: str) -> None:
+    whole, damaged = (write_run(outputs_root(), hour=hour, parameters={"seed": hour}) for hour in range(2))
+    path = damaged.folder / name
+    content = path.read_text()
+    path.unlink()
+    if damage == "cut":
+        path.write_text(content[: len(content) // 2])
+    if damage == "a folder":
+        path.mkdir()
+    assert [run.name for run in list_runs()] == [whole.name]
+    assert f"{damaged.name}/{name}" in broken_runs()[damaged.name] and re.search("restore (it|the file), or delete", unreadable(), re.I)
 
 
 def test_a_broken_run_that_is_asked_for_by_name_is_an_error() -> None:

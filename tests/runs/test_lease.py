@@ -67,6 +67,16 @@ def test_a_second_process_is_told_who_trains_and_a_killed_one_lets_go_at_once(ru
     os.waitpid(pid, 0)
 
 
+def test_another_user_is_named_and_an_older_lease_without_a_user_is_read(run: Run) -> None:
+    owner = planted(run, user="alice")
+    with pytest.raises(RunBusyError, match=rf"process {os.getpid()} of the user alice on \S+ since"), run.acquire():
+        pass
+    older = {key: value for key, value in asdict(owner).items() if key != "user"}
+    lease_file(run).write_text(json.dumps(older))
+    with pytest.raises(RunBusyError, match=rf"process {os.getpid()} on \S+ since"), run.acquire():
+        pass
+
+
 def test_a_later_process_with_the_same_number_is_not_the_owner(run: Run) -> None:
     planted(run, process_started=Owner.here().process_started - 1)
     with run.acquire():

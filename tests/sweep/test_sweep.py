@@ -31,13 +31,14 @@ from workbook.cli import sweep
 from workbook.data.catalog import find_dataset
 from workbook.errors import ParameterError, RunError
 from workbook.files import outputs_root
+from workbook.progress import duration
 from workbook.runs.folder import Run, RunBusyError, create_run, list_runs, read_log
 from workbook.studies.study import read_grids
 from workbook.sweep.command import run_sweep, split, sum_up
 from workbook.sweep.eta import Eta
 from workbook.sweep.local import LocalExecutor
 from workbook.sweep.plan import Entry, Known, SweepError, check_plan, make_plan, state_of
-from workbook.sweep.table import Screen, duration, plan_table, plan_words, summary_table
+from workbook.sweep.table import Screen, plan_table, plan_words, summary_table
 from workbook.training.environment import hardware
 from workbook.training.parameters import Parameters
 
@@ -344,7 +345,7 @@ def test_without_ray_and_with_an_address_for_the_outputs_it_says_so(monkeypatch:
 
 def fifty() -> list[Entry]:
     plan = make_plan([{**TINY, "backbone": [f"pvtv2_b{size}" for size in range(5)], "seed": list(range(10))}])
-    known = Known(10, {"gpu": None, "cpu": "Xeon", "cores": 2}, 0, ())
+    known = Known(10, {"gpu": None, "cpu": "Xeon", "cores": 2}, 0, (), TINY["epochs"])
     states = ["done"] * 3 + ["running"] * 2 + ["new"] * 45
     for entry, state in zip(plan, states, strict=True):
         entry.progress.known = known

@@ -148,8 +148,10 @@ def test_what_cannot_be_done_is_refused_before_training(data: Dataset, monkeypat
         job(load_from="/nowhere.pth")
     with pytest.raises(ParameterError, match="override optimiser.lr: unknown key"):
         job(overrides="optimiser.lr=1")
-    with pytest.raises(ParameterError, match="overrides: no detector can be built and trained with them .*clip_grad_norm_"):
+    with pytest.raises(ParameterError, match="grad_clip: 5 is a number, where a group of keys stands"):
         job(overrides="optimizer_config.grad_clip=5")
+    with pytest.raises(ParameterError, match="overrides: no detector can be built and trained with them .*clip_grad_norm_"):
+        job(recipe="seed", overrides='optimizer_config.grad_clip={"norm":5}')
     for override, words in (("gamma=abc", "gamma='abc'. Allowed: a number above 0"), ("step=[8,3]", "rising order"),
                             ("warmup_iters=None", "iters is missing"), ("warmup_ratio=None", "ratio is missing")):
         with pytest.raises(ParameterError, match=f"lr_config.*{words}"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import socket
 from collections.abc import Sequence
 from functools import partialmethod
@@ -11,6 +9,7 @@ from typing import Any
 
 from workbook.browse.database import BrowseError, connect
 from workbook.runs.folder import Run
+from workbook.runs.lease import user_name
 
 ADDRESS = "127.0.0.1"  # the App asks for no password: nobody but this machine's users may reach it
 PORTS = 100  # ports to look at, from the wanted one upwards
@@ -52,19 +51,15 @@ def free_port(wanted: int) -> int:
             except OSError:
                 continue
             return port
-    raise BrowseError(f"none of the ports {wanted} to {min(wanted + PORTS, 65_536) - 1} may be used: give another one with --port")
+    raise BrowseError(f"none of the ports {wanted} to {min(wanted + PORTS, 65_536) - 1} may be used: give another port")
 
 
 def directions(port: int, wanted: int) -> str:
     """Where to point the browser, on this machine and on another one."""
     taken = f"Port {wanted} is taken or not allowed, so this is {port}.\n" if port != wanted else ""
     host = socket.gethostname()
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = os.environ.get("USER") or "USER"
     return (f"{taken}The App: http://{ADDRESS}:{port}\n"
-            f"From another machine, first: ssh -L {port}:{ADDRESS}:{port} {user}@{host}")
+            f"From another machine, first: ssh -L {port}:{ADDRESS}:{port} {user_name()}@{host}")
 
 
 def open_or_say(dataset: Any, runs: Sequence[Run], wanted: bool, port: int) -> str:

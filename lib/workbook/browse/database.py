@@ -16,16 +16,16 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import psutil
-from filelock import FileLock
 
 from workbook.browse import mongod
 from workbook.errors import WorkbookError
-from workbook.files import outputs_root, read_json
+from workbook.files import outputs_root, read_json, shared_lock, write_text
 
 URI = "FIFTYONE_DATABASE_URI"
 OLDEST = 6  # MongoDB's major version that FiftyOne 1.22 needs
@@ -60,7 +60,7 @@ def connect() -> Any:
                           "(the notebook's kernel), and let the workbook import it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "start.lock"):
+        with shared_lock(folder / "start.lock"):
             uri = uri or _own(folder)
             _ping(uri)
             _set_up(folder, uri)
@@ -70,9 +70,26 @@ def connect() -> Any:
     except OSError as error:
         if isinstance(error, ConnectionError):
             raise BrowseError(f"FiftyOne cannot use its database: {error}. {INSTEAD}") from error
-        raise BrowseError(f"cannot write the database folder {folder}: {error.strerror}. Make it writable, or set "
-                          f"WORKBOOK_OUTPUTS. {INSTEAD}") from error
+        raise BrowseError(f"cannot write the database folder {folder}: {error.strerror}. Make it writable, or set WORKBOOK_OUTPUTS to a "
+                          f"folder of your own and name each run by its folder, such as {outputs_root() / 'runs' / 'RUN'}. {INSTEAD}"
+                          ) from error
     return fiftyone
+
+
+def outputs_id() -> str:
+    """Eight hex digits that are this outputs folder's own, wherever it is moved: they tell its datasets from those of other people in
+    one MongoDB. Call it after `connect`, which makes the folder.
+    """
+    path = database_folder() / "id"
+    with shared_lock(database_folder() / "start.lock"):
+        if not path.exists():
+            write_text(path, uuid.uuid4().hex[:8])
+    return path.read_text()
+
+
+def is_own() -> bool:
+    """Whether the database is that of the outputs folder, and not one that FIFTYONE_DATABASE_URI names."""
+    return os.environ.get(URI) in _started
 
 
 def _lenient_metadata() -> contextlib.AbstractContextManager:
@@ -88,6 +105,7 @@ def _lenient_metadata() -> contextlib.AbstractContextManager:
 def _set_up(folder: Path, uri: str) -> None:
     """What fiftyone and the processes that it starts read when they are imported."""
     os.environ[URI] = uri
+    _without_proxy()
     for name, value in {
         "FIFTYONE_DO_NOT_TRACK": "true", "FIFTYONE_DEFAULT_APP_ADDRESS": "127.0.0.1",
         "FIFTYONE_DATABASE_DIR": str(folder / "db"), "FIFTYONE_DEFAULT_DATASET_DIR": str(folder),
@@ -95,6 +113,14 @@ def _set_up(folder: Path, uri: str) -> None:
         "FIFTYONE_SHOW_PROGRESS_BARS": "false", "FIFTYONE_LOGGING_LEVEL": "WARNING",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def _without_proxy() -> None:
+    """What goes to this machine itself goes to no proxy: FiftyOne would ask a proxy for its own App, which listens here alone."""
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = dict.fromkeys([*filter(None, (host.strip() for host in listed.split(","))), "127.0.0.1", "localhost"])
+    for name in ("no_proxy", "NO_PROXY"):  # who reads the one looks at the other only when it is empty
+        os.environ[name] = ",".join(hosts)
 
 
 def _ping(uri: str) -> None:

@@ -17,7 +17,7 @@ from workbook.diagnosis.store import SavedDiagnosis, load
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS, Suspects, find_suspects
 from workbook.errors import RunError
 from workbook.evaluation.sizes import size_of
-from workbook.runs.folder import Run, list_runs, open_run
+from workbook.runs.folder import Run, finished_run, open_run, split_names
 
 # Attribute of an object in FiftyOne → the trace's column that it shows. With several runs each has its own, `stage_<run>`.
 OBJECT_ATTRIBUTES: dict[str, str] = {
@@ -48,13 +48,10 @@ class Browsed:
 
 def open_runs(names: Sequence[str] | str) -> list[Run]:
     """The runs of these names (or separated by commas), oldest first and each once; without any, the newest finished one."""
-    wanted = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]
+    wanted = split_names(names)
     runs = {(run := open_run(name)).folder.resolve(): run for name in wanted}
     if not wanted:
-        done = [run for run in list_runs() if run.status == "done"]
-        if not done:
-            raise RunError("no finished run: make one with `workbook run --backbone tf_efficientnet_lite0 --recipe finetune`")
-        return done[-1:]
+        return [finished_run()]
     return sorted(runs.values(), key=lambda run: (str(run.record.get("started")), run.name))
 
 

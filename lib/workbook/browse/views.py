@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import permutations
@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from bson import ObjectId
-from filelock import FileLock
 from pymongo import UpdateOne
 
-from workbook.browse.database import connect, database_folder
+from workbook.browse.database import connect, database_folder, is_own, outputs_id
 from workbook.browse.samples import OUTCOMES, Browsed, images, object_labels, prediction_labels, suffix
 from workbook.data.images import image_path
 from workbook.diagnosis.diagnose import TRUE
@@ -30,6 +29,7 @@ from workbook.diagnosis.stages.classes import CLASS
 from workbook.diagnosis.stages.ranking import RANKING
 from workbook.diagnosis.stages.suppression import SUPPRESSION
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS
+from workbook.files import shared_lock
 
 if TYPE_CHECKING:  # it imports matplotlib, and `workbook browse` draws nothing
     from pandas.io.formats.style import Styler
@@ -57,12 +57,13 @@ class SavedView:
 def build(browsed: Sequence[Browsed]) -> Any:
     """The FiftyOne dataset of these runs (see `read_runs`) with its saved views, made or made anew; returns it, persistent.
 
-    Raises BrowseError without a database.
+    In a database that others use too, its name ends with the digits of the outputs folder. Raises BrowseError without a database.
     """
     fo = connect()
-    name = dataset_name(browsed)
-    with FileLock(database_folder() / f".{name}.lock"):  # two at once would both add the images
+    name = dataset_name(browsed, "" if is_own() else outputs_id())
+    with shared_lock(database_folder() / f".{name}.lock"):  # two at once would both add the images
         dataset = fo.load_dataset(name) if fo.dataset_exists(name) else _new_dataset(fo, name, browsed[0])
+        _point_to_images(dataset, browsed[0])
         dataset.info["runs"] = [run.run.name for run in browsed]
         _write_labels(fo, dataset, OBJECTS, object_labels(browsed, name))
         for run in browsed:
@@ -72,10 +73,11 @@ def build(browsed: Sequence[Browsed]) -> Any:
     return dataset
 
 
-def dataset_name(runs: Sequence[Browsed]) -> str:
-    """`<data>-<run>`, with several runs `<data>-<their hex digits>`: the same runs, the same dataset."""
+def dataset_name(runs: Sequence[Browsed], outputs: str = "") -> str:
+    """`<data>-<run>`, with several runs `<data>-<their hex digits>`: the same runs, the same dataset. `outputs` comes last, where given."""
     data, names = runs[0].run.record["data"]["name"], [run.run.name for run in runs]
     name = f"{data}-{names[0]}" if len(names) == 1 else "-".join([data, *(name.rsplit("-", 1)[-1] for name in names)])
+    name = f"{name}-{outputs}" if outputs else name
     digits = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if len(name) <= 90 else f"{name[:80]}-{digits}"  # FiftyOne takes 100 characters
 
@@ -85,10 +87,23 @@ def _new_dataset(fo: Any, name: str, run: Browsed) -> Any:
     dataset.description = "Made by `workbook browse`: objects with the stage that loses them, and predictions with COCO's match"
     dataset.add_sample_field("image_id", fo.IntField)
     dataset.add_samples([
-        fo.Sample(filepath=str(image_path(run.diagnosis.images_dir, image["file_name"]).absolute()), image_id=image["id"],
+        fo.Sample(filepath=_file_of(run, image), image_id=image["id"],
                   metadata=fo.ImageMetadata(width=image["width"], height=image["height"]))
         for image in images(run).values()], dynamic=False)
     return dataset
+
+
+def _point_to_images(dataset: Any, run: Browsed) -> None:
+    """The samples show the images where they lie now: the data may have been moved since the dataset was made."""
+    entries = images(run)
+    image_ids, before = dataset.values(["image_id", "filepath"])
+    now = [_file_of(run, entries[image_id]) for image_id in image_ids]
+    if now != before:
+        dataset.set_values("filepath", now)
+
+
+def _file_of(run: Browsed, image: Mapping[str, Any]) -> str:
+    return str(image_path(run.diagnosis.images_dir, image["file_name"]).absolute())
 
 
 def _write_labels(fo: Any, dataset: Any, field: str, labels: Iterable[tuple[int, dict[str, Any]]]) -> None:
@@ -183,12 +198,28 @@ def _of_run(run: Browsed, letter: str, end: str) -> list[SavedView]:
     return views
 
 
+def difference_name(one: Browsed, a: str, two: Browsed, b: str) -> str:
+    """What the view of the objects is called that `one` (run a) misses and `two` (run b) finds."""
+    if _adds_remedies(one, two):
+        return f"missed before, found now ({a} to {b})"
+    if _adds_remedies(two, one):
+        return f"found before, missed now ({b} to {a})"
+    return f"missed by {a}, found by {b}"
+
+
+def _adds_remedies(before: Browsed, after: Browsed) -> bool:
+    """Whether the second run is the first with remedies more, and nothing else."""
+    parameters = [dict(run.run.record["parameters"]) for run in (before, after)]
+    first, second = (set(filter(None, str(asked.pop("remedies", "")).split(","))) for asked in parameters)
+    return parameters[0] == parameters[1] and first < second
+
+
 def _missed_and_found(one: Browsed, a: str, two: Browsed, b: str, runs: Sequence[Browsed]) -> SavedView:
     from fiftyone import ViewField as F
 
     ends = suffix(one, runs), suffix(two, runs)
     return SavedView(
-        f"missed by {a}, found by {b}", f"Objects of any size that {one.run.name} ({a}) misses and {two.run.name} ({b}) finds, "
+        difference_name(one, a, two, b), f"Objects of any size that {one.run.name} ({a}) misses and {two.run.name} ({b}) finds, "
         f"those that {b} is surest of first. The color is the stage at which {a} loses them.", DETECTED_COLOR, OBJECTS,
         (F(f"detected{ends[0]}") == False) & F(f"detected{ends[1]}"), f"score{ends[1]}", True)  # noqa: E712
 

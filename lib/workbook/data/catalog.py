@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from workbook.data import tree_crowns
 from workbook.data.images import ImageFile, image_files
 from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco, size_counts
+from workbook.files import outputs_root, shared_lock
 
 __all__ = ["EMBEDDED", "DataError", "Dataset", "data_root", "dataset_folder", "find_dataset", "summary"]
 
 # Datasets that come with the workbook, and what writes them into a folder when they are first asked for.
 EMBEDDED: dict[str, Callable[[Path], None]] = {"tree_crowns": tree_crowns.prepare}
+CUT = "@"  # in the name of a dataset that was cut from the train set of another, see data/cuts.py
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,17 @@ def data_root() -> Path:
     return Path(os.environ.get("WORKBOOK_DATA") or Path(__file__).resolve().parents[3] / "data").absolute()
 
 
+def dataset_names() -> list[str]:
+    """The names of all datasets that there are: folders with a train.json, and the embedded ones."""
+    there = {path.parent.name for path in data_root().glob("*/train.json") if not path.parent.name.startswith(".")}
+    return sorted(there | set(EMBEDDED))
+
+
+def cuts_root() -> Path:
+    """The folder that holds the datasets that the workbook cuts from others. They are derived: deleted, they are cut again."""
+    return outputs_root() / "cuts"
+
+
 def dataset_folder(name: str) -> Path:
     """The folder of this dataset; an embedded one is made when it is not there yet.
 
@@ -68,10 +79,15 @@ def dataset_folder(name: str) -> Path:
     if not isinstance(name, str) or not name or name.startswith(".") or set(name) & set("/\\\0:"):
         raise DataError(f"dataset {name!r}: give the name of a folder in {data_root()}, not a path. {_known()}")
     folder = data_root() / name
+    if CUT in name and not folder.exists():
+        folder = cuts_root() / name
     if name in EMBEDDED and not folder.exists():
         _prepare(name, folder)
     if name in EMBEDDED and not (folder / "val.json").is_file():
         raise DataError(f"{folder} is incomplete: delete it, and it is made anew when it is next asked for")
+    if not folder.is_dir() and CUT in name:
+        raise DataError(f"no dataset '{name}' in {cuts_root()}: `workbook remedy RUN` cuts it again from "
+                        f"{name.partition(CUT)[0]}, for a RUN on that data")
     if not folder.is_dir():
         raise DataError(f"no dataset '{name}' in {data_root()}. {_known()}\nA dataset is a folder with train.json, "
                         "val.json and images/ in COCO format (see data/README.md)")
@@ -120,7 +136,7 @@ def _prepare(name: str, folder: Path) -> None:
     """Make an embedded dataset; a second process waits for the first one and finds it made."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{name}.lock"):
+        with shared_lock(folder.parent / f".{name}.lock"):
             if not folder.exists():
                 EMBEDDED[name](folder)
     except OSError as error:

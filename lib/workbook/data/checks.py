@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from workbook.data.boxes import listed_twice
 from workbook.data.catalog import Dataset, dataset_folder
 from workbook.data.entries import Found, Level, Problem, entry_problems, has_id
 from workbook.data.images import MISSING, ImageFile, image_files, leaves_folder
-from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco, size_counts
+from workbook.data.learnable import images_without_objects, objects_by_hindrance, small_images
+from workbook.data.names import NOWHERE, FilesThere
+from workbook.data.reading import SMALLEST_SIDE, Coco, DataError, content_hash, is_crowd, read_coco, size_counts
 
 __all__ = ["Coco", "Problem", "check_dataset", "content_hash", "parse_image_size", "read_coco", "require_sound"]
 
@@ -72,12 +75,13 @@ def check_dataset(folder: Path | str, splits: tuple[str, ...] = ("train", "val")
     files = image_files(folder / "images", [image["file_name"] for its in images.values() for image in its])
     if not (folder / "images").is_dir():
         problems.append(Problem("error", "images/", "", f"there is no such folder in {folder}: put the images there"))
+    there = FilesThere(folder)
     for split, content in contents.items():
-        found = entry_problems(f"{split}.json", content)  # type: ignore[arg-type]
+        found = entry_problems(f"{split}.json", content, there.words)  # type: ignore[arg-type]
         if not any(problem.level == "error" for problem in found):
             found += _object_problems(split, content)
         if (folder / "images").is_dir():
-            found += _file_problems(folder / "images", f"{split}.json", images[split], files)
+            found += _file_problems(there, f"{split}.json", images[split], files)
         problems += found
     problems += _same_images(images, files)
     if len(contents) == 2:
@@ -99,8 +103,32 @@ def _object_problems(split: str, content: Coco) -> Iterator[Problem]:
         yield Problem("error", f"{split}.json", "", f"it has no object (crowds are none), so nothing to {purpose}")
     elif split == "val" and not sizes["small"]:
         yield Problem("note", "val.json", "", "it has no small object (area up to 32²): bbox_mAP_s will have no value")
+    elif split == "train":
+        yield from _learning_problems(content)
+    if words := listed_twice(content["annotations"]):
+        yield Problem("note", f"{split}.json", "", words)
     if split == "val":
         yield from _crowded_images(content)
+
+
+def _learning_problems(train: Coco) -> Iterator[Problem]:
+    """Whether training has anything to learn from, and which images it leaves out for having no object."""
+    count = len(train["images"])
+    hindrances = objects_by_hindrance(train)
+    empty = images_without_objects(train)
+    if len(small_images(train)) == count:
+        yield Problem("error", "train.json", "", (
+            f"all {count} images have a side under {SMALLEST_SIDE} px, and training leaves such images out: scale them up with their "
+            "boxes and areas, or put larger images there"))
+    elif not hindrances[""]:
+        words = ", ".join(f"{number} {reason}" for reason, number in hindrances.items() if number)
+        yield Problem("error", "train.json", "", (
+            f"no box is left to learn from: of {hindrances.total()} object(s) {words}, and training leaves such out. "
+            "A bbox is x, y, width, height in pixels of the image file"))
+    elif empty:
+        yield Problem("note", "train.json", "", (
+            f"{len(empty)} of {count} images have no object: training leaves them out, or with empty_images=used learns from them "
+            "what is background"))
 
 
 def _crowded_images(val: Coco) -> Iterator[Problem]:
@@ -120,13 +148,12 @@ def _crowded_images(val: Coco) -> Iterator[Problem]:
             "cut the images into tiles"))
 
 
-def _file_problems(images_dir: Path, file: str, images: list[Any], files: dict[str, ImageFile]) -> Iterator[Problem]:
-    there = [path.name for path in images_dir.iterdir()]
+def _file_problems(there: FilesThere, file: str, images: list[Any], files: dict[str, ImageFile]) -> Iterator[Problem]:
     for image in images:
         name, found = image["file_name"], files[image["file_name"]]
         for level, reason in (("error", found.error), ("note", found.note)):
             if reason:
-                hint = _what_was_meant(name, there) if reason == MISSING else ""
+                hint = (there.words(name) or NOWHERE) if reason == MISSING else ""
                 yield Problem(level, f"images/{name}", f"image {image['id']} of {file}", reason + hint)  # type: ignore[arg-type]
         if not found.error:
             yield from (Problem(level, file, f"image {image['id']}", f"{name} {reason}") for level, reason in
@@ -143,15 +170,6 @@ def _size(width: Any, height: Any, found: ImageFile) -> Found:
     elif turned and (found.orientation < 5 or found.width == found.height):
         yield "note", (f"is turned by its EXIF orientation {found.orientation} before training sees it, and its size "
                        "does not show it: make sure that the boxes fit the turned image")
-
-
-def _what_was_meant(name: str, there: list[str]) -> str:
-    """A file of nearly that name: other capitals, another ending, or without the folder before it."""
-    wanted = PureWindowsPath(name.lower())
-    by_name, by_stem = {real.lower(): real for real in there}, {Path(real.lower()).stem: real for real in there}
-    near = by_name.get(wanted.name) or by_stem.get(wanted.stem)
-    return f"; there is images/{near}: correct file_name" if near else \
-        ": copy it there, or take the image and its annotations out of the file"
 
 
 def _same_images(images: dict[str, list[Any]], files: dict[str, ImageFile]) -> Iterator[Problem]:
@@ -177,6 +195,17 @@ def _class_problems(train: Coco, val: Coco) -> Iterator[Problem]:
     for name in [*learned, *(name for name in measured if name not in learned)]:
         for level, file, reason in _class(learned.get(name), measured.get(name)):
             yield Problem(level, file, f"class {name}", reason)
+    for name in sorted(_groups(train) | _groups(val)):
+        if name in learned and not learned[name] and not measured.get(name):
+            yield Problem("note", "train.json", f"class {name}", (
+                "no object has this class, and other classes name it as their supercategory: it is a group of classes, as Roboflow writes "
+                "one, and yet a class that the detector learns to tell apart, without an AP. Take it out of the categories of both files"))
+
+
+def _groups(content: Coco) -> set[str]:
+    """Names that a category gives as its supercategory and that are not its own."""
+    entries: list[Any] = [entry for entry in content["categories"] if isinstance(entry, dict)]
+    return {str(entry["supercategory"]) for entry in entries if entry.get("supercategory") not in (None, entry.get("name"))}
 
 
 def _class(learned: int | None, measured: int | None) -> Iterator[tuple[Level, str, str]]:

@@ -1,12 +1,13 @@
-"""The rules for the entries of one COCO file, each a small generator of problems; `coco.py` puts them together."""
+"""The rules for the entries of one COCO file, each a small generator of problems; `checks.py` puts them together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
+from workbook.data.boxes import in_another_form
 from workbook.data.images import leaves_folder
 from workbook.data.reading import SMALLEST_SIDE
 
@@ -35,15 +36,32 @@ class Problem:
         return f"{self.level}: {', '.join(filter(None, (self.file, self.id)))}: {self.reason}"
 
 
-def entry_problems(file: str, content: dict[str, list[Any]]) -> list[Problem]:
-    """All problems of the three tables of one file, in their order. Files of images are not opened."""
+@dataclass(frozen=True)
+class _Known:
+    """What the rules for an entry need of the rest of the file."""
+
+    sides: dict[int, Sides | None]  # image id → width and height, None where they are broken
+    categories: Collection[int]  # ids
+    other_form: Collection[int]  # indices of the annotations whose boxes have another form, which is one problem of the file
+    meant: Callable[[str], str]  # a file_name that no file has → words about the file that is there
+
+
+def entry_problems(file: str, content: dict[str, list[Any]], meant: Callable[[str], str] = lambda _: "") -> list[Problem]:
+    """All problems of the three tables of one file, in their order. Files of images are not opened.
+
+    meant: gives words about the file that a file_name outside images/ may mean, `FilesThere.words`.
+    """
     problems: list[Problem] = []
     sides = {entry["id"]: _sides(entry) for entry in content["images"] if has_id(entry)}
     categories = {entry["id"] for entry in content["categories"] if has_id(entry)}
+    form = in_another_form(content["annotations"], sides)
+    known = _Known(sides, categories, form.indices, meant)
+    if form.reason:
+        problems.append(Problem("error", file, "", form.reason))
     for table, (noun, unique) in NOUNS.items():
         for place, entry in enumerate(content[table]):
             id_ = f"{noun} {entry['id']}" if has_id(entry) else f"{noun} at place {place} (counted from 0)"
-            problems += [Problem(level, file, id_, reason) for level, reason in _entry(table, entry, sides, categories)]
+            problems += [Problem(level, file, id_, reason) for level, reason in _entry(table, place, entry, known)]
         for key in unique:
             problems += [Problem("error", file, f"{noun} {id_}", reason)
                          for id_, reason in _repeated(key, noun, content[table])]
@@ -59,19 +77,20 @@ def has_id(entry: Any) -> bool:
     return isinstance(entry, dict) and _whole(entry.get("id")) and entry["id"] >= 0
 
 
-def _entry(table: str, entry: Any, sides: dict[int, Sides | None], categories: Collection[int]) -> Found:
+def _entry(table: str, place: int, entry: Any, known: _Known) -> Found:
     if not isinstance(entry, dict):
         yield "error", f"it is {_show(entry)}, but must be an object with keys"
         return
     if not has_id(entry):
         yield "error", f"id is {_show(entry.get('id'))}, but must be a whole number from 0"
     if table == "images":
-        yield from _image(entry)
+        yield from _image(entry, known)
     elif table == "categories":
         if not isinstance(entry.get("name"), str) or not entry["name"].strip():
             yield "error", f"name is {_show(entry.get('name'))}, but must be the name of a class"
     else:
-        yield from _annotation(entry, sides, categories)
+        yield from _annotation(entry, known)
+        yield from _bbox(entry, None if place in known.other_form else known)
 
 
 def _repeated(key: str, noun: str, entries: list[Any]) -> Iterator[tuple[Any, str]]:
@@ -86,12 +105,12 @@ def _repeated(key: str, noun: str, entries: list[Any]) -> Iterator[tuple[Any, st
             yield its[0], f"{key} {_show(value)} occurs {len(its)} times{which}, but every {noun} must have its own"
 
 
-def _image(entry: dict[str, Any]) -> Found:
+def _image(entry: dict[str, Any], known: _Known) -> Found:
     name = entry.get("file_name")
     if not isinstance(name, str) or not name:
         yield "error", f"file_name is {_show(name)}, but must be the name of a file in images/"
     elif leaves_folder(name):
-        yield "error", f"file_name {_show(name)} leaves images/: give it relative to images/, without '..'"
+        yield "error", f"file_name {_show(name)} leaves images/: give it relative to images/, without '..'{known.meant(name)}"
     for key in ("width", "height"):
         if not _whole(entry.get(key)) or entry[key] < 1:
             yield "error", f"{key} is {_show(entry.get(key))}, but must be a whole number of pixels from 1"
@@ -99,10 +118,9 @@ def _image(entry: dict[str, Any]) -> Found:
         yield "note", f"it is {sides[0]}x{sides[1]} pixels: training leaves out images under {SMALLEST_SIDE} px a side"
 
 
-def _annotation(entry: dict[str, Any], sides: dict[int, Sides | None], categories: Collection[int]) -> Found:
-    known: tuple[tuple[str, str, Collection[int]], ...]
-    known = (("image_id", "images", sides), ("category_id", "categories", categories))
-    for key, table, ids in known:
+def _annotation(entry: dict[str, Any], known: _Known) -> Found:
+    ids: Collection[int]
+    for key, table, ids in (("image_id", "images", known.sides), ("category_id", "categories", known.categories)):
         if not _whole(entry.get(key)):
             yield "error", f"{key} is {_show(entry.get(key))}, but must be the id of an entry in {table}"
         elif entry[key] not in ids:
@@ -111,6 +129,11 @@ def _annotation(entry: dict[str, Any], sides: dict[int, Sides | None], categorie
         yield "error", f"iscrowd is {_show(entry['iscrowd'])}, but must be 0 or 1"
     if entry.get("ignore"):
         yield "note", '`ignore` hides it from training but not from the evaluation: use "iscrowd": 1 for both'
+
+
+def _bbox(entry: dict[str, Any], known: _Known | None) -> Found:
+    """Of the box and its area. known is None when the box has another form than x, y, width, height in pixels: whether it
+    fits its image is then no question."""
     bbox = entry.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_number(value) for value in bbox):
         yield "error", f"bbox is {_show(bbox)}, but must be four numbers: x, y, width, height in pixels"
@@ -118,8 +141,10 @@ def _annotation(entry: dict[str, Any], sides: dict[int, Sides | None], categorie
     elif not all(math.isfinite(value) for value in bbox):
         yield "error", f"bbox {_show(bbox)} is not finite: draw the box again, or delete the annotation"
         yield from _area(entry, None)
+    elif known is None:
+        yield from _area(entry, None)
     else:
-        yield from _box(bbox, sides.get(entry["image_id"]) if _whole(entry.get("image_id")) else None)
+        yield from _box(bbox, known.sides.get(entry["image_id"]) if _whole(entry.get("image_id")) else None)
         yield from _area(entry, bbox[2] * bbox[3])
 
 

@@ -16,6 +16,9 @@ from workbook.evaluation.sizes import sizes_of
 
 TABLES = ("images", "annotations", "categories")
 SMALLEST_SIDE = 32  # pixels: training passes over images with a smaller side
+# table → the keys of its entries that hold whole numbers
+WHOLE_NUMBERS = {"images": ("id", "width", "height"), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
+LARGEST_EXACT = 2**53  # beyond it a float may stand for several whole numbers
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")  # JSON may write one half of a pair, which cannot be printed or stored
 
 
@@ -57,7 +60,8 @@ class Coco(TypedDict):
 
 
 def read_coco(path: Path) -> Coco:
-    """The content of a COCO file; whether its entries are sound is for `check_dataset` to say.
+    """The content of a COCO file; whether its entries are sound is for `check_dataset` to say. Ids and sides that are
+    written 1.0 are 1, and a null `iscrowd` is a missing one.
 
     A file is parsed once a process and shared by all who ask, so nobody may change what is returned; a file whose
     size, inode or times are others is parsed again. Raises DataError when it is missing, is no JSON, or lacks one of
@@ -98,7 +102,22 @@ def _parse(path: Path) -> Coco:
     if wrong := [name for name in TABLES if not isinstance(content.get(name), list)]:
         raise DataError(f"{path} has no list {', '.join(wrong)}; it has: {', '.join(map(str, content)) or 'nothing'}. "
                         f"A COCO file is an object with the lists {', '.join(TABLES)}")
+    for name, keys in WHOLE_NUMBERS.items():
+        for entry in content[name]:
+            if isinstance(entry, dict):
+                _settle(entry, keys)
     return content  # type: ignore[return-value]
+
+
+def _settle(entry: dict[str, Any], whole_numbers: Collection[str]) -> None:
+    """What exporters write in two ways becomes one: 1.0 is 1, as JSON has one kind of numbers, and an `iscrowd` of null is
+    a missing one. Nothing else is changed: the content hash of a file that was accepted before must stay."""
+    for key in whole_numbers:
+        value = entry.get(key)
+        if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT:
+            entry[key] = int(value)
+    if "iscrowd" in entry and entry["iscrowd"] is None:
+        del entry["iscrowd"]
 
 
 def _what_to_do(path: Path) -> str:
@@ -134,14 +153,3 @@ def is_crowd(annotation: Annotation) -> bool:
 def size_counts(annotations: list[Annotation]) -> Counter[str]:
     """How many objects (no crowds) are small, medium and large."""
     return Counter(size for a in annotations if not is_crowd(a) for size in sizes_of(a["area"]))
-
-
-def trainable_images(coco: Coco) -> list[int]:
-    """Ids of the images that training uses: with an annotation of a class (a crowd counts), no side under 32 pixels.
-
-    mmdet's rule (2.28, datasets/coco.py: CocoDataset._filter_imgs), without building its dataset.
-    """
-    classes = {category["id"] for category in coco["categories"]}
-    with_objects = {a["image_id"] for a in coco["annotations"] if a["category_id"] in classes}
-    large = (image for image in coco["images"] if min(image["width"], image["height"]) >= SMALLEST_SIDE)
-    return [image["id"] for image in large if image["id"] in with_objects]

@@ -8,16 +8,19 @@ labels, not single examples, so a group goes to the side that it fits best over 
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workbook.data.catalog import dataset_folder
 from workbook.data.checks import check_dataset, stop_at_errors
+from workbook.data.entries import listed
 from workbook.data.images import image_files
 from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco
 from workbook.evaluation.sizes import sizes_of
@@ -33,7 +36,8 @@ def split(name: str, val_share: float = 0.2, seed: int = 0, group_by: str = "") 
 
     The whole set stays as `all.json`; to split anew, delete val.json. `group_by` names a field of the images: images
     with the same value stay together, as images of the same bytes always do. The same arguments give the same split.
-    Raises DataError when val.json exists, the data has errors, or there is nothing to divide.
+    Each side gets an image with an object. Raises DataError when val.json exists, the data has errors, there is nothing to
+    divide, or the folder cannot be written.
     """
     if not 0 < val_share < 1:
         raise DataError(f"val_share={val_share}: it is the share of val, more than 0 and less than 1, such as 0.2")
@@ -43,16 +47,51 @@ def split(name: str, val_share: float = 0.2, seed: int = 0, group_by: str = "") 
         raise DataError(f"{val_json} exists already. To split anew, delete it: the whole set is then made from "
                         f"{'all.json' if all_json.exists() else 'train.json'}")
     whole = _whole_set(name, folder)
-    groups, labels = _groups(whole, folder, group_by), _labels(whole)
-    counts = [sum((labels[image] for image in group), Counter()) for group in groups]
-    side_of = {image: side for group, side in zip(groups, _deal(counts, val_share, random.Random(seed)), strict=True)
-               for image in group}
+    side_of = divide(whole, folder, val_share, seed, group_by)
     how = {"val_share": val_share, "seed": seed, "group_by": group_by, "of": content_hash(whole)}
-    if not all_json.exists():
-        _copy(train_json, all_json)
-    for side, path in zip(SIDES, (train_json, val_json), strict=True):  # val last: its presence says that all is done
-        write_json(path, _part(whole, {image for image, its in side_of.items() if its == side}, how))
+    with _writable(folder):
+        if not all_json.exists():
+            _copy(train_json, all_json)
+        for side, path in zip(SIDES, (train_json, val_json), strict=True):  # val last: its presence says that all is done
+            write_json(path, part_of(whole, {image for image, own in side_of.items() if own == side}, how))
     return train_json, val_json
+
+
+def divide(whole: Coco, folder: Path, val_share: float, seed: int = 0, group_by: str = "") -> dict[int, str]:
+    """Image id → its side, train or val: stratified by class and object size, images that must stay together on one side.
+
+    whole: sound tables, whose images are in `folder/images`. Raises DataError when there is nothing to divide.
+    """
+    groups = _groups(whole, folder, group_by)
+    labels = _labels(whole)
+    counts = [sum((labels[image] for image in group), Counter()) for group in groups]
+    _require_two(folder, whole, [group for group, count in zip(groups, counts, strict=True) if _has_objects(count)])
+    sides = _deal(counts, val_share, random.Random(seed))
+    return {image: side for group, side in zip(groups, sides, strict=True) for image in group}
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Inside, a folder that cannot be written is said to be one of the data, not of the outputs."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        do = "Make room there" if full else "Make the folder writable"
+        raise DataError(f"cannot write in {folder}: {error.strerror}. {do}, or copy it into another folder and set WORKBOOK_DATA "
+                        "to that one. What was there before is whole, and the same call goes on") from error
+
+
+def _require_two(folder: Path, whole: Coco, with_objects: list[list[int]]) -> None:
+    """Raises DataError when fewer than two of the groups hold objects."""
+    if len(with_objects) >= 2:
+        return
+    images = [image["file_name"] for image in whole["images"] if image["id"] in with_objects[0]]
+    one = len(images) == 1
+    which = f"only one image holds objects, {images[0]}" if one else \
+        f"all objects are in images that must stay together, {listed(images, 3)}"
+    raise DataError(f"{folder}: {which}. A val set without an object measures nothing, and from a train set without one nothing is "
+                    "learned: label the objects of a second image" + ("" if one else " that is none of these"))
 
 
 def _whole_set(name: str, folder: Path) -> Coco:
@@ -114,8 +153,12 @@ def _labels(whole: Coco) -> dict[int, Counter[Label]]:
     return labels
 
 
+def _has_objects(group: Counter[Label]) -> bool:
+    return group.total() > group[IMAGE]
+
+
 def _deal(groups: list[Counter[Label]], val_share: float, rng: random.Random) -> list[str]:
-    """The side of each group, given its counts of labels. No side stays empty."""
+    """The side of each group, given its counts of labels. No side stays without an object: at least two groups have one."""
     share = {"val": val_share, "train": 1 - val_share}
     totals = sum(groups, Counter())
     wanted = {side: {label: share[side] * count for label, count in totals.items()} for side in SIDES}
@@ -132,9 +175,10 @@ def _deal(groups: list[Counter[Label]], val_share: float, rng: random.Random) ->
             for label, count in groups[number].items():
                 lacking[sides[number]][label] -= count
             left -= groups[number]  # labels that reach zero drop out
+    with_objects = [number for number in sides if _has_objects(groups[number])]
     for side in SIDES:
-        if side not in sides.values():
-            sides[next(reversed(sides))] = side  # the last one dealt holds only what there is most of
+        if side not in {sides[number] for number in with_objects}:
+            sides[with_objects[-1]] = side  # the last one dealt holds only what there is most of
     return [sides[number] for number in range(len(groups))]
 
 
@@ -143,7 +187,7 @@ def _cost(group: Counter[Label], lacking: dict[Label, float], wanted: dict[Label
     return sum(count * (count - 2 * lacking[label]) / wanted[label] for label, count in group.items())
 
 
-def _part(whole: Coco, images: set[int], how: dict[str, Any]) -> dict[str, Any]:
+def part_of(whole: Coco, images: set[int], how: dict[str, Any]) -> dict[str, Any]:
     """The file of one side: the chosen images in the order of the whole set; every other key stays."""
     part: dict[str, Any] = {**whole, "images": [image for image in whole["images"] if image["id"] in images],
                             "annotations": [a for a in whole["annotations"] if a["image_id"] in images]}

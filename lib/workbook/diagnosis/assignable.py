@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbook.data.mmdet_dataset import OrderedCocoDataset
-from workbook.diagnosis.family import Assigned, Family
+from workbook.data.mmdet_dataset import OrderedCocoDataset, let_through, resized_meta
+from workbook.data.windows import MIN_VISIBLE, clip, visible_share
+from workbook.diagnosis.family import Family
 from workbook.evaluation.sizes import AREA_RANGES, in_size, size_of
+from workbook.models.assigners import Assigned
 
 COLUMNS: dict[str, str] = {
     "annotation_id": "the object's id in the annotation file",
@@ -38,7 +40,8 @@ LEFT_OUT = "mmdet's loader leaves it out: under one pixel wide or high, without 
 def assignable(family: Family, model: Any, dataset: OrderedCocoDataset) -> pd.DataFrame:
     """One row an object of the dataset (no crowds), columns as in COLUMNS.
 
-    Boxes that mmdet's loader leaves out have no positive, and the table says so. Raises UnknownAssignerError for an
+    Boxes that mmdet's loader leaves out have no positive, and the table says so. Where the dataset has windows, an object's
+    row is that of the view which gives it the most positives. Raises UnknownAssignerError for an
     assigner that the family does not know.
     """
     stride = family.finest_stride(model)
@@ -50,18 +53,43 @@ def assignable(family: Family, model: Any, dataset: OrderedCocoDataset) -> pd.Da
         ]
         if not annotations:
             continue
-        resized = _resized(dataset, info)
-        gt_boxes_xyxy = np.array([a["bbox"] for a in annotations], float)
-        gt_boxes_xyxy[:, 2:] += gt_boxes_xyxy[:, :2]
-        gt_boxes_xyxy *= resized["scale_factor"]
-        loaded = _loaded(dataset, index, annotations)
-        assigned = family.assign(model, gt_boxes_xyxy[loaded], resized)
-        numbers = np.cumsum(loaded) - 1  # of those that the loader lets through
-        for row, annotation in enumerate(annotations):
-            number = int(numbers[row]) if loaded[row] else None
-            about = _row(annotation, gt_boxes_xyxy[row], dataset, assigned, number)
-            rows.append({**about, "cells": about["resized_area"] / stride**2, "image_objects": len(annotations)})
+        of_image = _of_image(family, model, dataset, index, annotations)
+        rows += [{**about, "cells": about["resized_area"] / stride**2, "image_objects": len(annotations)} for about in of_image]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _of_image(
+    family: Family, model: Any, dataset: OrderedCocoDataset, index: int, annotations: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A row an annotation: of the view, whole or window, that gives the object the most positives; the first of equals."""
+    info = dataset.data_infos[index]
+    gt_boxes_xyxy = np.array([a["bbox"] for a in annotations], float)
+    gt_boxes_xyxy[:, 2:] += gt_boxes_xyxy[:, :2]
+    loaded = let_through(dataset, index, annotations)
+    best = _of_view(family, model, dataset, info, annotations, gt_boxes_xyxy, loaded)
+    for window in dataset.windows(index):
+        visible = (visible_share(gt_boxes_xyxy, window) >= MIN_VISIBLE) & loaded
+        if not visible.any():
+            continue
+        of_window = {**info, "width": window.width, "height": window.height}
+        found = _of_view(family, model, dataset, of_window, annotations, clip(gt_boxes_xyxy, window), visible)
+        best = [two if two["positives"] > one["positives"] else one for one, two in zip(best, found, strict=True)]
+    return best
+
+
+def _of_view(
+    family: Family, model: Any, dataset: OrderedCocoDataset, info: dict[str, Any], annotations: list[dict[str, Any]],
+    gt_boxes_xyxy: np.ndarray, loaded: np.ndarray,
+) -> list[dict[str, Any]]:
+    """A row an annotation. info: with the size of the view. gt_boxes_xyxy: pixels of the view. loaded: bool, is in it."""
+    resized = resized_meta(dataset, info)
+    gt_boxes_xyxy = gt_boxes_xyxy * resized["scale_factor"]
+    assigned = family.assign(model, gt_boxes_xyxy[loaded], resized)
+    numbers = np.cumsum(loaded) - 1  # of those that the loader lets through
+    return [
+        _row(annotation, gt_boxes_xyxy[row], dataset, assigned, int(numbers[row]) if loaded[row] else None)
+        for row, annotation in enumerate(annotations)
+    ]
 
 
 def unreachable_share(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -92,23 +120,3 @@ def _row(
         "best_anchor_iou": best, "positives": positives, "no_positive": positives == 0,
         "why_not": "" if positives else why_not,
     }
-
-
-def _resized(dataset: OrderedCocoDataset, info: dict[str, Any]) -> dict[str, Any]:
-    """`scale_factor`, `img_shape` and `pad_shape` that the dataset's Resize and Pad give to an image of this size."""
-    results = {
-        "img": np.zeros((info["height"], info["width"], 1), np.uint8), "img_fields": ["img"], "bbox_fields": [],
-        "img_shape": (info["height"], info["width"], 1),
-    }
-    results["pad_shape"] = results["img_shape"]
-    for transform in dataset.pipeline.transforms:
-        if type(transform).__name__ in ("Resize", "Pad"):
-            results = transform(results)
-            results["img"] = results["img"].reshape(*results["img"].shape[:2], 1)
-    return {"scale_factor": np.ones(4, np.float32), **results}
-
-
-def _loaded(dataset: OrderedCocoDataset, index: int, annotations: list[dict[str, Any]]) -> np.ndarray:
-    """[annotations] bool: mmdet's loader lets it through. Asked one by one, for it does not say which it leaves out."""
-    info = dataset.data_infos[index]
-    return np.array([len(dataset._parse_ann_info(info, [a])["bboxes"]) == 1 for a in annotations])

@@ -14,17 +14,19 @@ from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.data.reading import of_classes
 from workbook.diagnosis.assignable import assignable
 from workbook.diagnosis.false_positives import FalsePositiveGains, classify, gains
-from workbook.diagnosis.family import Family, UnknownAssignerError, family_of
+from workbook.diagnosis.family import Family, family_of
 from workbook.diagnosis.follow import ObjectTrace, follow
 from workbook.diagnosis.oracle import ImageObjects, Replay
 from workbook.diagnosis.stage import Stage
 from workbook.diagnosis.trace import build_trace, standing
+from workbook.diagnosis.views import probe_views
 from workbook.diagnosis.waterfall import REAL, Subset, Waterfall, detections_of, replays, waterfall
 from workbook.evaluation.bootstrap import RESAMPLES
 from workbook.evaluation.boxes import iou_pairs
 from workbook.evaluation.columns import Detections, GroundTruth
 from workbook.evaluation.matching import Matches, match
 from workbook.evaluation.sizes import ALL, AREA_RANGES, SIZES
+from workbook.models.assigners import UnknownAssignerError
 from workbook.progress import progress_bar
 from workbook.training.loader import as_batch, to_device
 
@@ -89,7 +91,7 @@ def _diagnose_image(
     family: Family, model: nn.Module, batch: dict[str, Any], objects: ImageObjects, val: OrderedCocoDataset, index: int,
     iou: float,
 ) -> ImageDiagnosis:
-    probe = family.probe(model, batch, objects)
+    probe = probe_views(family, model, batch, objects, val, index)
     facts = tuple(follow(probe, objects, tuple(val.CLASSES), iou))
     real = Replay(objects, probe.candidates, probe.oracle_candidates)
     return ImageDiagnosis(facts, replayed(real, family.stages, val.img_ids[index], np.array(val.cat_ids)))

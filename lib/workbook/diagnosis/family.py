@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ import torch
 from torch import nn
 
 from workbook.diagnosis.oracle import Candidates, ImageObjects
-from workbook.diagnosis.stage import Stage, plugins, stages_of
+from workbook.diagnosis.stage import Stage, stages_of
 from workbook.evaluation.boxes import to_xyxy
+from workbook.models.assigners import Assigned
 from workbook.models.hooks import cached_features
+from workbook.plugins import plugins
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,6 @@ class ImageProbe:
     candidate_rank: np.ndarray  # [objects] that candidate's rank by score, from 1; NaN when cut
     candidate_cut: np.ndarray  # [objects] what cut the last candidate on the object, "" when one is left
     rank: np.ndarray  # [candidates] of each by score, from 1
-
-
-@dataclass(frozen=True)
-class Assigned:
-    """What the detector's assigner makes of one image's boxes."""
-
-    best_iou: np.ndarray  # [boxes] of any anchor; NaN without anchors
-    positives: np.ndarray  # [boxes] how many anchors (points, queries) learn it
-    why_not: np.ndarray  # [boxes] the reason where there is no positive
-
-
-class UnknownAssignerError(ValueError):
-    """The family does not know how this detector's training assigns objects; the message names the assigner."""
 
 
 class Family(ABC):
@@ -142,12 +130,6 @@ def prune(candidates: Candidates) -> Candidates:
     """Without the predictions that can never be reported: under the threshold, and of a candidate on no object."""
     needed = candidates.suppressed.eligible | (candidates.object_of >= 0)
     return candidates if needed.all() else candidates.take(np.flatnonzero(needed))
-
-
-def feature_sizes(strides: Any, padded: tuple[int, int]) -> list[tuple[int, int]]:
-    """(height, width) of each level's map for an input of `padded` (height, width) pixels. strides: (x, y) a level."""
-    height, width = padded
-    return [(math.ceil(height / y), math.ceil(width / x)) for x, y in strides]
 
 
 def _require_same(candidates: Candidates, boxes_by_class: list[np.ndarray]) -> None:

@@ -22,7 +22,10 @@ from workbook.runs.folder import Run
 from workbook.training.environment import versions
 
 # What computes a diagnosis: rooms, and single modules, of the package.
-CODE = ("diagnosis", "evaluation", "models", "data/mmdet_dataset.py", "training/loader.py")
+CODE = (
+    "diagnosis", "evaluation", "models", "data/mmdet_dataset.py", "data/windows.py", "data/tiles.py", "data/decoded.py",
+    "training/loader.py",
+)
 
 
 @dataclass(frozen=True)
@@ -96,5 +99,6 @@ def statements(source: str) -> str:
 
 def _hash(path: Path) -> str:
     if not path.is_file():
-        raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or train again")
+        raise RunError(f"{path} is missing: the run or its dataset was moved or changed by hand. Put it back, or delete the run "
+                       "folder and train again")
     return sha256(path)[:16]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
 from workbook.diagnosis.oracle import Replay
+from workbook.plugins import plugins
 
 DETECTED = "detected"  # what the trace says of an object that no stage loses
 DETECTED_COLOR = "#009E73"
@@ -60,15 +58,6 @@ class Stage:
     def says(self, count: int, iou: float) -> str:
         """`3 were never proposed`."""
         return self.lost[count != 1].format(n=count, iou=iou)
-
-
-def plugins(package: ModuleType, kind: type) -> list[Any]:
-    """All objects of `kind` that the modules of a package define: a new one is a new file there."""
-    found: list[Any] = []
-    for module in pkgutil.iter_modules(package.__path__):
-        content = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
-        found += [value for value in content.values() if isinstance(value, kind) and value not in found]
-    return found
 
 
 def stages_of(family: str) -> list[Stage]:

@@ -25,7 +25,7 @@ import torch
 from mmcv import Config
 from mmdet.datasets import build_dataset
 
-from workbook.data.reading import of_classes
+from workbook.data.reading import of_classes, read_coco
 from workbook.diagnosis.assignable import unreachable_share
 from workbook.diagnosis.diagnose import Diagnosis, diagnose
 from workbook.diagnosis.family import Family, family_by_key
@@ -36,7 +36,7 @@ from workbook.errors import RunError
 from workbook.evaluation.columns import Detections
 from workbook.files import read_json, write_json, write_parquet
 from workbook.models.device import pick_device
-from workbook.runs.config import read_config
+from workbook.runs.data import run_config
 from workbook.runs.folder import Run
 from workbook.runs.load import load_trained
 
@@ -93,7 +93,7 @@ class SavedDiagnosis:
     def ground_truth(self) -> dict[str, Any]:
         """The val set as COCO evaluates it: the images, and the annotations of the run's classes."""
         val = self.config.data.val
-        return of_classes(read_json(Path(val.ann_file)), val.classes)
+        return of_classes(read_coco(Path(val.ann_file)), val.classes)
 
     @cached_property
     def results(self) -> Detections:
@@ -121,12 +121,14 @@ def load_or_diagnose(run: Run, iou: float = 0.5, device: str = "auto") -> SavedD
     if not 0 < iou < 1:
         raise ValueError(f"iou = {iou}: give the overlap from which a box fits, between 0 and 1 (.5 is usual)")
     _require_done(run)
-    config = read_config(run.folder / "config.py")
+    config = run_config(run)
     made_from = take_fingerprint(run, config, iou, pick_device(device))
     if _why_not_current(run, made_from):
         with run.acquire():
             model, _ = load_trained(run, made_from.device)
-            val, train = build_dataset(config.data.val), build_dataset(config.data.train)
+            val = build_dataset(config.data.val)
+            # without augmentation: each object in the size in which validation shows it
+            train = build_dataset({**config.data.train, "pipeline": config.data.val.pipeline})
             save(run, diagnose(model, val, train, iou=iou), made_from)
     return _read(run, config)
 
@@ -137,7 +139,7 @@ def load(run: Run) -> SavedDiagnosis:
     path = run.folder / "waterfall.json"
     if not path.is_file():
         raise RunError(f"{run.name} has no diagnosis: `workbook diagnose {run.name}` first")
-    config = read_config(run.folder / "config.py")
+    config = run_config(run)
     saved = _made_from(path)
     now = take_fingerprint(run, config, saved.iou if saved else 0.5, torch.device("cpu"))
     if reason := _why_not_current(run, now, same_place=True):
@@ -166,24 +168,24 @@ def save(run: Run, diagnosis: Diagnosis, made_from: MadeFrom) -> None:
         "unreachable": {str(subset): unreachable_share(table) for subset, table in tables},
         "why_not_assignable": diagnosis.why_not_assignable,
         "made_from": made_from.to_json(),
-        "disagreement": list(disagreement(run, diagnosis, made_from)),
     })
 
 
-def disagreement(run: Run, diagnosis: Diagnosis, made_from: MadeFrom) -> tuple[str, ...]:
+def disagreement(run: Run, figures: Waterfall, detections: int, made_from: MadeFrom) -> tuple[str, ...]:
     """In what the diagnosed detector is not the one that the run's own validation measured; empty when it is the same.
 
-    Where the numbers of the layers differ (bfloat16 there, float32 here), it is another detector.
+    Where the numbers of the layers differ (bfloat16 there, float32 here), it is another detector. Read anew each time, for
+    `metrics.json` may have changed since.
     """
     metrics = run.metrics()
     found = []
     for size, key in FIGURES.items():
-        before, here = metrics.get(key), diagnosis.waterfall.metrics["AP"][size].ap
+        before, here = metrics.get(key), figures.metrics["AP"][size].ap
         if before is not None and here is not None and abs(before - here) > SAME_AP:
             found.append(f"AP of {size} objects {here:.4f} instead of {before:.4f}")
-    count = len(read_json(run.folder / "predictions.json"))
-    if count != len(diagnosis.detections):
-        found.append(f"{len(diagnosis.detections):,} detections instead of {count:,}")
+    count = metrics.get("counts", {}).get("detections", detections)
+    if count != detections:
+        found.append(f"{detections:,} detections instead of {count:,}")
     return (*found, *_why_another(run, made_from)) if found else ()
 
 
@@ -214,11 +216,14 @@ def _why_not_current(run: Run, made_from: MadeFrom, same_place: bool = False) ->
     was made does not matter.
     """
     path = run.folder / "waterfall.json"
-    if not all((run.folder / f"{name}.parquet").is_file() for name in ("trace", "detections", "costs")):
-        return "it has no tables"
     saved = _made_from(path)
     if saved is None:
         return "it is not whole, or of an earlier version of the workbook"
+    tables = ["trace", "detections", "costs"]
+    if not read_json(path).get("why_not_assignable"):
+        tables.append("assignable")
+    if missing := [f"{name}.parquet" for name in tables if not (run.folder / f"{name}.parquet").is_file()]:
+        return f"{', '.join(missing)} is missing"
     if changed := saved.changed(made_from):
         return f"changed since: {', '.join(changed)}"
     trained_in = (run.record.get("settings") or {}).get("precision")
@@ -236,15 +241,14 @@ def _made_from(path: Path) -> MadeFrom | None:
 
 def _read(run: Run, config: Config) -> SavedDiagnosis:
     content = read_json(run.folder / "waterfall.json")
-    table = run.folder / "assignable.parquet"
+    detections = pd.read_parquet(run.folder / "detections.parquet")
+    figures = Waterfall.from_json(content["metrics"], pd.read_parquet(run.folder / "costs.parquet"))
+    made_from = MadeFrom.from_json(content["made_from"])
     return SavedDiagnosis(
         run=run, config=config, family=family_by_key(content["family"]),
-        trace=pd.read_parquet(run.folder / "trace.parquet"),
-        detections=pd.read_parquet(run.folder / "detections.parquet"),
-        assignable=None if content["why_not_assignable"] else pd.read_parquet(table),
-        waterfall=Waterfall.from_json(content["metrics"], pd.read_parquet(run.folder / "costs.parquet")),
-        false_positives=content["false_positives"], unreachable=content["unreachable"],
-        why_not_assignable=content["why_not_assignable"],
-        made_from=MadeFrom.from_json(content["made_from"]),
-        disagreement=tuple(content["disagreement"]),
+        trace=pd.read_parquet(run.folder / "trace.parquet"), detections=detections,
+        assignable=None if content["why_not_assignable"] else pd.read_parquet(run.folder / "assignable.parquet"),
+        waterfall=figures, false_positives=content["false_positives"], unreachable=content["unreachable"],
+        why_not_assignable=content["why_not_assignable"], made_from=made_from,
+        disagreement=disagreement(run, figures, len(detections), made_from),
     )

@@ -80,7 +80,9 @@ def standing(matches: Matches, size: str, objects: int) -> Standing:
     area = list(matches.areas).index(size)
     taken = np.full(len(matches.row), -1)
     taken[matches.candidates] = matches.taken_truth[:, 0, area]
-    counts = (taken >= 0) & matches.truth_counts[taken, area]
+    found = np.flatnonzero(taken >= 0)
+    counts = np.zeros(len(taken), bool)
+    counts[found] = matches.truth_counts[taken[found], area]
     false = (taken < 0) & matches.in_range[:, area]
     found_by = np.full(objects, -1)
     precision = np.full(objects, np.nan)

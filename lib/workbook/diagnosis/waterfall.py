@@ -56,8 +56,8 @@ class Cost:
 class SizeWaterfall:
     """The way from the AP of one size to 1. `ap` and the costs are None where there is no such object.
 
-    costliest: the stage that costs most, when the interval of its lead over each other excludes 0; else it and those that
-    may cost as much; empty when nothing costs anything. undetermined: the AP's interval is too wide to be used. holds: the
+    costliest: the stage that costs most, and those that may cost as much: the interval of its lead over them holds 0; empty
+    when nothing costs anything. See `leader`. undetermined: the AP's interval is too wide to be used. holds: the
     share of such intervals of an AP that held the truth on made data (see bootstrap.Interval).
     """
 
@@ -74,7 +74,15 @@ class SizeWaterfall:
     @property
     def confidence(self) -> str:
         """How far the interval of the AP is to be trusted: 95%, or what was measured where classes or images are few."""
-        return "95%" if self.holds >= ABOUT else f"such intervals held the truth in {self.holds:.0%} of made cases"
+        return "95%" if self.holds >= ABOUT else f"on simulated data such intervals held the truth in {self.holds:.0%}"
+
+    @property
+    def leader(self) -> str | None:
+        """The stage that costs most: the interval of its lead over every other one, also over those without a cost, excludes 0."""
+        if self.is_few or len(self.costliest) != 1:
+            return None
+        low = self.cost(self.costliest[0]).low
+        return self.costliest[0] if low is not None and low > 0 else None
 
     @property
     def is_few(self) -> bool:

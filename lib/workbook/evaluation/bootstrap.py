@@ -78,7 +78,7 @@ class Interval:
         sign = "+" if self.is_difference else ""
         borders = f"{self.low:{sign}.3f} to {self.high:{sign}.3f}"
         is_measured_less = self.level == LEVEL and self.holds < ABOUT
-        within = f"{borders}; such intervals held the truth in {self.holds:.0%} of made cases"
+        within = f"{borders}; on simulated data such intervals held the truth in {self.holds:.0%}"
         text = f"{self.value:{sign}.3f} ({within if is_measured_less else f'{self.level:.0%}: {borders}'}), {on}"
         if not self.undetermined:
             return text

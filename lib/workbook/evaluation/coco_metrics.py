@@ -1,7 +1,7 @@
 """COCO's own numbers for detections: the average precisions, the same per class, and the counts behind them.
 
 The engine is hotcoco, a rewrite of pycocotools. Its precision tables were equal to the bit on two published cases and on
-random ones with crowds, ties and empty buckets (`tests/test_coco_metrics.py`), and 300,000 detections take about a second,
+random ones with crowds, ties and empty buckets (`tests/evaluation/test_coco_metrics.py`), and 300,000 detections take about a second,
 not half a minute. One difference is wanted: pycocotools counts a truth of annotation id 0 as never found, because 0 means
 "no match" to it; here the id of an annotation has no influence.
 """

@@ -109,12 +109,15 @@ class _Estimate:
         return replace(self.difference, low=low, high=high, comparisons=comparisons)
 
 
-def compare(settings: Mapping[str, Sequence[Samples]], figures: Sequence[str] = FIGURES) -> list[Difference]:
+def compare(
+    settings: Mapping[str, Sequence[Samples]], figures: Sequence[str] = FIGURES, paired: bool = False
+) -> list[Difference]:
     """Every pair of settings in every figure that val has objects of, corrected for all of them together.
 
     settings: name → the samples of its seeds, as many for each setting, in the same order of seeds; all of the same ground truth and
     draws. The list goes by figure, then by the pairs in the order of `settings`. A figure on fewer than 10 images has no interval and
-    is not counted as a comparison. Raises ValueError unless all settings have the same number of seeds, from 1.
+    is not counted as a comparison. paired: the settings are one training a seed, evaluated in several ways, so that what a seed
+    moves in all of them cancels. Raises ValueError unless all settings have the same number of seeds, from 1.
     """
     counts = {name: len(seeds) for name, seeds in settings.items()}
     if len(set(counts.values())) > 1 or not all(counts.values()):
@@ -123,7 +126,7 @@ def compare(settings: Mapping[str, Sequence[Samples]], figures: Sequence[str] = 
     _require_same_draws(settings)
     pairs = list(combinations(settings, 2))
     estimates = [
-        _estimate(one, other, figure, settings[one], settings[other])
+        _estimate(one, other, figure, settings[one], settings[other], paired)
         for figure in figures for one, other in pairs if next(iter(settings.values()))[0].figures[figure].objects
     ]
     return _corrected(estimates)
@@ -136,11 +139,13 @@ def _require_same_draws(settings: Mapping[str, Sequence[Samples]]) -> None:
         samples[0].minus(other)
 
 
-def _estimate(one: str, other: str, figure: str, seeds_one: Sequence[Samples], seeds_other: Sequence[Samples]) -> _Estimate:
+def _estimate(
+    one: str, other: str, figure: str, seeds_one: Sequence[Samples], seeds_other: Sequence[Samples], paired: bool
+) -> _Estimate:
     """The difference of one pair in one figure, turned so that it is not negative."""
     figures_one = [samples.figures[figure] for samples in seeds_one]
     figures_other = [samples.figures[figure] for samples in seeds_other]
-    found = contrast([(1.0, figures_one), (-1.0, figures_other)])
+    found = contrast([(1.0, figures_one), (-1.0, figures_other)], paired)
     if found.value < 0:
         one, other = other, one
         figures_one, figures_other = figures_other, figures_one

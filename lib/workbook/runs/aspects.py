@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from workbook.runs.folder import with_later_parameters
+
 # what can decide a result besides the backbone → where run.json has it
 ASPECTS = {
     "dataset": "parameters.dataset", "data contents": "data.hash", "detector": "parameters.detector",
@@ -19,7 +21,7 @@ ASPECTS = {
     "batch size": "parameters.batch_size", "devices": "parameters.devices", "image size": "parameters.image_size",
     "pretraining": "parameters.pretrained", "start weights": "parameters.load_from",
     "overrides": "parameters.overrides", "remedies": "parameters.remedies", "precision": "settings.precision", "seed": "parameters.seed",
-    "git commit": "git_commit",
+    "use of images without objects": "parameters.empty_images", "git commit": "git_commit",
 }
 CONTENTS = ("data contents", "start weights' contents")  # hashes, of which eight digits are shown
 OF_THE_MACHINE = ("cpu_capability",)
@@ -28,13 +30,12 @@ ABSENT = object()  # what a run has not written
 
 def aspects(record: Mapping[str, Any]) -> dict[str, Any]:
     """Aspect → its value, of all that can decide a result besides the backbone; what the run has not written is not there."""
+    record = with_later_parameters(record)
     values = {aspect: value_at(record, path) for aspect, path in ASPECTS.items()}
     values |= {f"version of {package}": version for package, version in record.get("versions", {}).items()}
     values |= {
         f"torch setting {key}": value for key, value in record.get("settings", {}).items() if key not in ("precision", *OF_THE_MACHINE)
     }
-    if values["remedies"] is ABSENT:
-        values["remedies"] = ""  # a run from before there were any
     values |= _weight_contents(record)
     return {aspect: value for aspect, value in values.items() if value is not ABSENT}
 

@@ -34,6 +34,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise RunError(f"{path} is missing: this run has not finished an epoch, or its folder was changed by hand") from None
+        raise RunError(f"{path} is missing: this run has not finished an epoch, or its folder was changed by hand. "
+                       "Restore it, or delete the run folder and train again") from None
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
         raise RunError(f"{path} cannot be read ({type(error).__name__}): delete the run folder and train again") from error

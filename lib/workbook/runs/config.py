@@ -46,7 +46,8 @@ def read_config(path: Path) -> Config:
     if modules:
         values["custom_imports"] = {**values["custom_imports"], "imports": modules}
     if foreign := [module for module in modules if not module.startswith("workbook.")]:
-        raise RunError(f"{path} asks to import {', '.join(foreign)}, which is not of the workbook: nothing in it is used")
+        raise RunError(f"{path} asks to import {', '.join(foreign)}, which is not of the workbook: nothing in it is used. "
+                       "Restore it, or delete the run folder and train again")
     if "data" not in values:
         raise RunError(f"{path} holds no `data`: it is cut off. Restore it, or delete the run folder and train again")
     for module in modules:

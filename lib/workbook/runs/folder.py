@@ -14,7 +14,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from typing import Any
 
 import pandas as pd
 
+from workbook.data.learnable import LEFT_OUT
 from workbook.errors import RunError
 from workbook.files import WRITABLE, outputs_root, read_json, write_json
 from workbook.runs.lease import LEASE_FILE, LIMIT, Lease, Owner, living_owner
@@ -31,6 +32,8 @@ from workbook.runs.numbers import next_number
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
 NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
+# Parameters that came later → what runs from before had without them: with this value a run has the name that it had then.
+ADDED_LATER = {"empty_images": LEFT_OUT, "remedies": ""}
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # What a message names when there is no run yet: it works offline, on the embedded data, without another parameter.
 FIRST_RUN = "workbook run --backbone tf_efficientnet_lite0 --recipe finetune --image-size 400"
@@ -134,8 +137,14 @@ def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[st
     the precision as it became (`training.identity.resolve`). `devices` is part of it: processes that share a batch add
     up its gradients in another order, and draw other random numbers.
     """
-    asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY}
+    as_before = ADDED_LATER.items()
+    asked = {key: value for key, value in parameters.items() if key not in NOT_IDENTITY and (key, value) not in as_before}
     return {**asked, **resolved, "data": data_hash}
+
+
+def with_later_parameters(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A `run.json` as runs of today write it: with the parameters that it is older than, at what they were then."""
+    return {**record, "parameters": {**ADDED_LATER, **record.get("parameters", {})}}
 
 
 def run_name(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> str:
@@ -186,6 +195,12 @@ def open_run(name: str | Path) -> Run:
     raise RunError(f"no run '{name}' in {runs_root()}. There are:\n  {known}")
 
 
+def split_names(names: str | Sequence[str]) -> list[str]:
+    """Names, listed or separated by commas, without blanks around them and without empty ones."""
+    listed = names.split(",") if isinstance(names, str) else names
+    return [name.strip() for name in listed if name.strip()]
+
+
 def finished_run(name: str | Path = "") -> Run:
     """The finished run of this name (or at this path), or the newest finished one.
 
@@ -213,6 +228,11 @@ def _unfinished(run: Run) -> str:
     return f"its training was broken off (status {run.status}): {again}"
 
 
+def run_names() -> list[str]:
+    """The names of all run folders, readable or not."""
+    return [run.name for run in _folders(None)]
+
+
 def list_runs(root: Path | None = None) -> list[Run]:
     """Every run whose record can be read, oldest first; `broken_runs` names the others.
 
@@ -223,15 +243,26 @@ def list_runs(root: Path | None = None) -> list[Run]:
 
 
 def broken_runs(root: Path | None = None) -> dict[str, str]:
-    """Name → reason of every run folder whose `run.json` cannot be read; root as in `list_runs`."""
-    broken = {}
-    for run in _folders(root):
-        try:
-            if not isinstance(run.record.get("parameters"), dict):
-                broken[run.name] = f"{run.folder / 'run.json'} has no parameters: restore it, or delete the folder"
-        except (RunError, OSError) as error:
-            broken[run.name] = str(error)
-    return broken
+    """Name → reason of every run folder whose record cannot be read, or, of a finished run, its figures; root as in `list_runs`."""
+    checked = {run.name: _why_broken(run) for run in _folders(root)}
+    return {name: reason for name, reason in checked.items() if reason}
+
+
+def _why_broken(run: Run) -> str:
+    """Why this folder cannot be shown as a run, and what to do; empty where it can."""
+    record = run.folder / "run.json"
+    if not record.exists():
+        return f"{record} is missing: restore it, or delete the folder"
+    try:
+        if not isinstance(run.record.get("parameters"), dict):
+            return f"{record} has no parameters: restore it, or delete the folder"
+        if run.status == "done" and not isinstance(run.metrics(), dict):
+            return f"{run.folder / 'metrics.json'} holds no figures: restore it, or delete the folder and train again"
+    except RunError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename} cannot be read ({error.strerror}): restore it, or delete the folder"
+    return ""
 
 
 def unreadable(root: Path | None = None) -> str:
@@ -259,7 +290,9 @@ def by_start(runs: Iterable[Run]) -> list[Run]:
 
 
 def _folders(root: Path | None) -> list[Run]:
-    return [Run(path.parent) for path in sorted((root or runs_root()).glob("*/run.json"))]
+    """Every folder that is or was a run, but those that another process makes right now."""
+    return [Run(path) for path in sorted((root or runs_root()).glob("*/"))
+            if not path.name.startswith(".") and ((path / "run.json").exists() or not (path / LEASE_FILE).exists())]
 
 
 def now() -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import socket
 import tempfile
 import threading
@@ -38,16 +39,26 @@ class Owner:
     machine: str  # this boot of this machine and its space of process ids; empty where they cannot be told
     process_started: int  # clock ticks since the machine's start
     token: str
+    user: str = ""  # who runs the process; empty in a lease of an older version
 
     @classmethod
     def here(cls) -> Owner:
         """The calling process, with a new token."""
         since = datetime.now(UTC).isoformat(timespec="seconds")
         started = int(_stat(os.getpid())[19]) if _machine() else 0
-        return cls(socket.gethostname(), os.getpid(), since, _machine(), started, uuid.uuid4().hex)
+        return cls(socket.gethostname(), os.getpid(), since, _machine(), started, uuid.uuid4().hex, user_name())
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} since {self.since}"
+        whose = f" of the user {self.user}" if self.user not in ("", user_name()) else ""
+        return f"process {self.pid}{whose} on {self.host} since {self.since}"
+
+
+def user_name() -> str:
+    """The user's name, or their number where the system knows no name, as in many containers."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 class Lease:

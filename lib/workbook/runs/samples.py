@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from workbook.data.reading import of_classes
+from workbook.data.reading import DataError, of_classes, read_coco
 from workbook.errors import RunError
 from workbook.evaluation.bootstrap import Samples, bootstrap
 from workbook.evaluation.matching import match
 from workbook.files import read_json
-from workbook.runs.config import read_config
+from workbook.runs.data import run_config
 from workbook.runs.folder import Run
 
 SAME = 1e-9  # an AP that differs by more was not counted from these files
@@ -23,13 +23,13 @@ def samples_of(run: Run, truths: dict[tuple[str, ...], dict[str, Any]]) -> Sampl
     truths: val file and classes → the parsed truth, filled here. Raises RunError where a file is missing, or where the bbox_mAP counted
     from these files is not the one that the run has in `metrics.json`.
     """
-    val = read_config(run.folder / "config.py").data.val
+    val = run_config(run, images=False).data.val
     key = (val.ann_file, *val.classes)
     if key not in truths:
-        path = Path(val.ann_file)
-        if not path.is_file():
-            raise RunError(f"{path}, the val file of {run.name}, is missing: put it back")
-        truths[key] = of_classes(read_json(path), val.classes)
+        try:
+            truths[key] = of_classes(read_coco(Path(val.ann_file)), val.classes)
+        except DataError as error:
+            raise RunError(str(error)) from error
     try:
         samples = bootstrap(match(truths[key], read_json(run.folder / "predictions.json")))
     except (ValueError, KeyError, TypeError) as error:

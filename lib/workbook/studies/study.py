@@ -181,7 +181,8 @@ class _File:
         try:
             _VALUES.validate_python(value)
         except ValidationError:
-            self.add((*where, key), f"{key}: {value!r} is neither a value (text or a number) nor a list of values")
+            self.add((*where, key), f"{key}: {value!r} is neither a value (text or a number) nor a list of values. "
+                                     "Put a name that YAML takes for something else (yes, null, 2024-01-01) in quotes")
             return False
         if value == []:
             self.add((*where, key), f"{key}: the list is empty. Give at least one value")

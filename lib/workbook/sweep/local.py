@@ -44,14 +44,14 @@ class LocalExecutor:
 
     def resolve(self, asked: Sequence[Parameters]) -> list[Resolved]:
         """What weights and precision became, of each."""
-        return self._ask(resolve_all, list(asked))
+        return self.ask(resolve_all, list(asked))
 
     def check(self, asked: Sequence[Parameters]) -> list[Known | str]:
         """Prepare each of these without training it: what was found, or why it cannot start."""
-        return self._ask(check_all, list(asked)) if asked else []
+        return self.ask(check_all, list(asked)) if asked else []
 
-    def _ask(self, task: Callable[[list[Parameters]], Any], asked: list[Parameters]) -> Any:
-        """The answer of a process that has the libraries. Raises RuntimeError with its traceback for an error of the
+    def ask(self, task: Callable[[list[Any]], Any], asked: list[Any]) -> Any:
+        """The task's answer, from a process that has the libraries. Raises RuntimeError with its traceback for an error of the
         code."""
         answer, process = self._fork(task, asked)
         try:
@@ -184,7 +184,7 @@ def _check(parameters: Parameters) -> Known | str:
     except (WorkbookError, ValueError) as error:  # anything else is an error of the code, and needs its traceback
         return f"{type(error).__name__}: {error}"
     gpus = torch.cuda.device_count() if job.device.type == "cuda" else 0
-    return Known(job.steps_an_epoch, hardware(job.device), gpus, job.warnings)
+    return Known(job.steps_an_epoch, hardware(job.device), gpus, job.warnings, job.epochs)
 
 
 def train_one(parameters: Parameters, name: str) -> tuple[str, str]:

@@ -13,16 +13,16 @@ from typing import Any, Protocol
 from workbook.data.catalog import Dataset, find_dataset
 from workbook.data.reading import DataError
 from workbook.errors import ParameterError, WorkbookError
-from workbook.runs.folder import NOT_IDENTITY, Run, read_log, run_name, runs_root
+from workbook.runs.folder import ADDED_LATER, NOT_IDENTITY, Run, read_log, run_name, runs_root
 from workbook.studies.grids import Grid, combinations
 from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters, check_parameters
 
-RESOLVED_FROM = ("pretrained", "backbone", "load_from", "precision", "device", "devices")
+RESOLVED_FROM = ("pretrained", "backbone", "load_from", "precision", "device", "devices", "remedies")
 Resolved = Mapping[str, str]
 Resolver = Callable[[Sequence[Parameters]], list[Resolved]]
 # Runs that agree in these, on the same machine, take about the same time an image.
-KIND = ("detector", "backbone", "image_size", "overrides", "devices")
+KIND = ("detector", "backbone", "image_size", "overrides", "devices", "remedies")
 Kind = tuple[str, ...]
 MAY_VARY = tuple(name for name in Parameters.model_fields if name not in NOT_IDENTITY)
 
@@ -39,6 +39,7 @@ class Known:
     hardware: Mapping[str, Any]
     gpus: int  # that this run could use; 0 on the CPU
     warnings: tuple[str, ...]
+    epochs: int
 
 
 @dataclass
@@ -78,10 +79,16 @@ class Entry:
         return kind_of(self.parameters.model_dump(mode="json"))
 
     @property
+    def epochs(self) -> int:
+        """Of the whole training: what was asked, until the check has found that a remedy makes it another number."""
+        known = self.progress.known
+        return known.epochs if known else self.parameters.epochs
+
+    @property
     def steps(self) -> int | None:
         """Steps of the whole training."""
         known = self.progress.known
-        return known.steps_an_epoch * self.parameters.epochs if known else None
+        return known.steps_an_epoch * self.epochs if known else None
 
     def steps_done(self) -> int:
         """Steps that this sweep has trained of it."""
@@ -103,8 +110,8 @@ class Entry:
 
 
 def kind_of(parameters: Mapping[str, Any]) -> Kind:
-    """The kind of a run with these parameters, as `run.json` has them."""
-    return tuple(str(parameters.get(name)) for name in KIND)
+    """The kind of a run with these parameters, as `run.json` has them; one from before a parameter came has its neutral value."""
+    return tuple(str(parameters.get(name, ADDED_LATER.get(name))) for name in KIND)
 
 
 class Executor(Protocol):
@@ -114,6 +121,7 @@ class Executor(Protocol):
     def slots(self) -> int: ...
     def resolve(self, asked: Sequence[Parameters]) -> list[Resolved]: ...  # on the machine that will train
     def check(self, asked: Sequence[Parameters]) -> list[Known | str]: ...  # what was found, or why it cannot start
+    def ask(self, task: Callable[[list[Any]], Any], asked: list[Any]) -> Any: ...  # the task's answer from a process that computes
     def start(self, entry: Entry) -> None: ...
     def ended(self, seconds: float) -> list[tuple[Entry, str, str]]: ...  # entry, state, reason
     def stop(self) -> None: ...

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbook.data.catalog import data_root
@@ -20,7 +20,7 @@ from workbook.training.parameters import Parameters
 
 LOST_NODES = 5  # how often a run is started again when its node or its process is lost
 # where weights are found and figures are tracked; keys are not passed on: Ray would show them in its lists of tasks
-PASSED_ON = ("TORCH_HOME", "HF_HOME", "HF_HUB_OFFLINE", "WANDB_PROJECT", "WANDB_BASE_URL", "MLFLOW_EXPERIMENT_NAME")
+PASSED_ON = ("WORKBOOK_REMEDIES", "TORCH_HOME", "HF_HOME", "HF_HUB_OFFLINE", "WANDB_PROJECT", "WANDB_BASE_URL", "MLFLOW_EXPERIMENT_NAME")
 NEEDED = "--on ray needs Ray, the extra `cluster`: `make setup` brings it, or `uv pip install -e '.[cluster]'`"
 
 
@@ -56,11 +56,15 @@ class RayExecutor:
 
     def resolve(self, asked: Sequence[Parameters]) -> list[Resolved]:
         """What weights and precision became on one of the nodes, of each."""
-        return self.ray.get(self._remote(resolve_all).remote(list(asked)))
+        return self.ask(resolve_all, list(asked))
 
     def check(self, asked: Sequence[Parameters]) -> list[Known | str]:
         """Prepare each of these on one of the nodes, without training it."""
-        return self.ray.get(self._remote(check_all).remote(list(asked))) if asked else []
+        return self.ask(check_all, list(asked)) if asked else []
+
+    def ask(self, task: Callable[[list[Any]], Any], asked: list[Any]) -> Any:
+        """The task's answer, from one of the nodes."""
+        return self.ray.get(self._remote(task).remote(asked))
 
     def start(self, entry: Entry) -> None:
         """Hand this run to Ray, with the precision that its name stands for: a node that lacks it refuses, and

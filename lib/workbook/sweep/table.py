@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from workbook.progress import duration
 from workbook.sweep.eta import Eta
 from workbook.sweep.plan import Entry
 
@@ -84,7 +85,7 @@ class Screen:
 
     def _print(self, at: int, news: str, left: float | None) -> None:
         entry = self.plan[at]
-        between = entry.state == "running" and 0 < entry.progress.epoch < entry.parameters.epochs
+        between = entry.state == "running" and 0 < entry.progress.epoch < entry.epochs
         more = f", {_time(left)} left" if between else ""
         line = f"{time.strftime('%H:%M:%S')} {at + 1}/{len(self.plan)} {entry.run.name}: {news}{more}"
         self.console.print(line, soft_wrap=True, markup=False)
@@ -133,14 +134,6 @@ def summary_table(plan: Sequence[Entry]) -> RenderableType:
     return Group(table, *(Text(reason, style="red") for reason in reasons), Text(f"{_count(plan)}."))
 
 
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _table(several: bool, *columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
@@ -163,7 +156,7 @@ def _who(several: bool, number: int, entry: Entry) -> list[str]:
 
 
 def _epochs(entry: Entry) -> str:
-    return f"{entry.progress.epoch}/{entry.parameters.epochs}"
+    return f"{entry.progress.epoch}/{entry.epochs}"
 
 
 def _time(left: float | None) -> str:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from mmcv import Config
-from mmcv.runner import build_optimizer
 from mmdet.datasets import build_dataset
-from torch import nn
 
 import workbook.data.mmdet_dataset  # noqa: F401  registers the dataset type that the config names
 from workbook.data.catalog import Dataset, find_dataset
 from workbook.data.checks import require_sound
-from workbook.data.reading import trainable_images
+from workbook.data.learnable import LEFT_OUT, left_out_words, trainable_images
 from workbook.errors import ParameterError
 from workbook.models.backbones import find_backbone
-from workbook.models.config import build_config, build_model, build_untrained
+from workbook.models.config import build_config, build_model
 from workbook.models.detectors import find_detector, step_budget_warning
 from workbook.models.device import pick_device, pick_precision
 from workbook.models.overrides import parse_overrides
-from workbook.models.precision import set_precision
 from workbook.models.recipes import Setting, find_recipe
 from workbook.models.weights import find_weights
+from workbook.remedies.apply import Applied, apply_remedies, overridden
+from workbook.remedies.base import Context
+from workbook.remedies.registry import parse_remedies
 from workbook.runs.folder import Run, create_run, run_name, runs_root
 from workbook.training.identity import resolve
 from workbook.training.parameters import Parameters
 from workbook.training.schedule import parse_schedule, warmup_warning
+from workbook.training.trial import require_trainable
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Job:
     warnings: tuple[str, ...]
     resolved: Mapping[str, str]  # what weights and precision became, see training/identity.py
     root: Path = field(default_factory=runs_root)  # the folder that holds its run folder
+    remedies: tuple[Applied, ...] = ()  # what each changed in the config
 
     @property
     def run_folder(self) -> Path:
@@ -67,6 +68,11 @@ class Job:
     def epochs(self) -> int:
         return int(self.config.runner.max_epochs)
 
+    @property
+    def left_out(self) -> str:
+        """How many train images training does not use, and why; empty where it uses all."""
+        return left_out_words(self.dataset.train, self.parameters.empty_images)
+
 
 def prepare(parameters: Parameters, root: Path | None = None) -> Job:
     """Check all that parameters lead to: data, weights, recipe, overrides, device. `root` is where its run folder will be,
@@ -79,31 +85,40 @@ def prepare(parameters: Parameters, root: Path | None = None) -> Job:
     dataset = find_dataset(parameters.dataset)
     require_sound(dataset)
     resolved = resolve(parameters)
-    images = len(trainable_images(dataset.train))
+    images = len(trainable_images(dataset.train, parameters.empty_images))
     _require_batches(parameters, dataset, images)
-    steps = -(-images // parameters.batch_size)
-    config = _config(parameters, dataset, steps)
+    config = _config(parameters, dataset, images)
+    remedies = _apply_remedies(parameters, dataset, config)
+    steps = _steps(len(build_dataset(config.data.train)) if remedies else images, parameters)
     if parameters.load_from or parameters.pretrained not in ("imagenet", "none"):
         build_model(config)  # the user's own files: are they this model's?
-    warnings = _warnings(parameters, config, steps * parameters.epochs)
-    return Job(parameters, dataset, config, device, precision, steps, warnings, resolved, root or runs_root())
+    warnings = _warnings(parameters, config, steps * int(config.runner.max_epochs), remedies)
+    return Job(parameters, dataset, config, device, precision, steps, warnings, resolved, root or runs_root(), remedies)
+
+
+def _steps(images: int, parameters: Parameters) -> int:
+    """Steps an epoch of so many training images."""
+    return -(-images // parameters.batch_size)
 
 
 def _require_batches(parameters: Parameters, dataset: Dataset, images: int) -> None:
     size = parameters.batch_size
     count = parameters.devices
     if size > images:
-        raise ParameterError(f"batch_size={size}: {dataset.name} has {images} training images with objects. "
-                             f"Allowed: 1 to {images}")
+        which = " with objects" if parameters.empty_images == LEFT_OUT else ""
+        left_out = left_out_words(dataset.train, parameters.empty_images)
+        raise ParameterError(f"batch_size={size}: {dataset.name} has {images} training images{which}. Allowed: 1 to {images}"
+                             + (f" ({left_out})" if left_out else ""))
     if size % count:
         raise ParameterError(f"batch_size={size}, devices={count}: the devices share each batch evenly. "
                              f"Allowed: batch sizes {count}, {2 * count}, {3 * count} ...")
 
 
-def _config(parameters: Parameters, dataset: Dataset, steps: int) -> Config:
-    """The whole run as a Config. Raises ParameterError for a recipe or an override that does not fit."""
+def _config(parameters: Parameters, dataset: Dataset, images: int) -> Config:
+    """The whole run as a Config; it trains on so many images. Raises ParameterError for a recipe or an override that does not fit."""
     detector = find_detector(parameters.detector)
     backbone = find_backbone(parameters.backbone)
+    steps = _steps(images, parameters)
     weights = find_weights(parameters.pretrained, backbone.weights)
     setting = Setting(detector, backbone, parameters.batch_size, parameters.epochs, steps * parameters.epochs)
     try:
@@ -112,33 +127,40 @@ def _config(parameters: Parameters, dataset: Dataset, steps: int) -> Config:
             schedule=find_recipe(parameters.recipe).schedule(setting),
             image_size=parameters.image_size, batch_size=parameters.batch_size, epochs=parameters.epochs,
             seed=parameters.seed, load_from=parameters.load_from, overrides=parse_overrides(parameters.overrides),
+            empty_images=parameters.empty_images,
         )
         parse_schedule(config.lr_config)
         if parameters.overrides:
-            require_buildable(config)
+            require_trainable(config, "overrides", images)
     except ValueError as error:
         raise ParameterError(str(error)) from error
     return config
 
 
-def _warnings(parameters: Parameters, config: Config, total_steps: int) -> tuple[str, ...]:
+def _apply_remedies(parameters: Parameters, dataset: Dataset, config: Config) -> tuple[Applied, ...]:
+    """The remedies that were asked for into the config. Raises ParameterError for those that do not fit, all at once."""
+    if not parameters.remedies:
+        return ()
+    context = Context(
+        train=dataset.train, image_size=parameters.image_size, family=find_detector(parameters.detector).family,
+        classes=dataset.classes, batch_size=parameters.batch_size, epochs=parameters.epochs,
+    )
+    applied = apply_remedies(config, parse_remedies(parameters.remedies), context)
+    if problems := overridden(parse_overrides(parameters.overrides), applied):
+        raise ParameterError("; ".join(problems))
+    try:
+        parse_schedule(config.lr_config)
+        require_trainable(config, f"remedies={parameters.remedies}")
+    except ValueError as error:
+        raise ParameterError(str(error)) from error
+    return applied
+
+
+def _warnings(parameters: Parameters, config: Config, total_steps: int, remedies: tuple[Applied, ...]) -> tuple[str, ...]:
     detector = find_detector(parameters.detector)
     warnings = (
+        *(f"the remedy {applied.key} changes nothing in the config here" for applied in remedies if not applied.changes),
         step_budget_warning(detector, total_steps, parameters.batch_size, parameters.load_from),
         warmup_warning(parse_schedule(config.lr_config), total_steps),
     )
     return tuple(warning for warning in warnings if warning)
-
-
-def require_buildable(config: Config) -> None:
-    """Build the data sets, the detector and its optimizer and send a small image through. Raises ValueError when an override forbids it."""
-    try:
-        for split in ("train", "val"):
-            build_dataset(copy.deepcopy(config.data[split]))
-        model = set_precision(build_untrained(config), torch.device("cpu"), "fp32").eval()
-        build_optimizer(model, config.optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), **(config.optimizer_config.get("grad_clip") or {"max_norm": 1}))
-        with torch.no_grad():
-            model.forward_dummy(torch.zeros(1, 3, 128, 128))
-    except Exception as error:  # mmdet and torch raise many kinds; each means the same for the user
-        raise ValueError(f"overrides: no detector can be built and trained with them ({type(error).__name__}: {error})") from error

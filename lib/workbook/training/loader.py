@@ -6,7 +6,7 @@ So a resumed run trains on the same batches as an undisturbed one, with any numb
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,14 @@ class SeededItems(Dataset):
         return self.dataset[index]
 
 
-def epoch_order(images: int, batch_size: int, seed: int, epoch: int) -> list[list[tuple[int, int]]]:
-    """Batches of (epoch, image index): every image once, shuffled by seed and epoch; the last batch may be smaller."""
-    order = np.random.default_rng([seed, epoch]).permutation(images)
+def epoch_order(
+    images: int, batch_size: int, seed: int, epoch: int, arrange: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> list[list[tuple[int, int]]]:
+    """Batches of (epoch, image index): every image once, shuffled by seed and epoch; the last batch may be smaller.
+
+    arrange: what the dataset makes of the shuffled order, so that what is cut from one file is read together.
+    """
+    order = arrange(np.random.default_rng([seed, epoch]).permutation(images))
     return [[(epoch, int(index)) for index in order[start : start + batch_size]] for start in range(0, images, batch_size)]
 
 
@@ -47,9 +52,11 @@ def batches(
     A GPU is fed by worker processes from pinned memory, some batches ahead; on a CPU they would steal its cores.
     """
     gpu = device.type == "cuda"
+    arrange = getattr(dataset, "arrange", np.asarray)
+    order = epoch_order(len(dataset), batch_size, seed, epoch, arrange)
     loader = DataLoader(
         SeededItems(dataset, seed),
-        batch_sampler=[world.shard(batch) for batch in epoch_order(len(dataset), batch_size, seed, epoch)[start:]],
+        batch_sampler=[world.shard(batch) for batch in order[start:]],
         collate_fn=as_batch,
         num_workers=min(8, torch.get_num_threads()) if gpu else 0,  # several runs at once divide the cores
         prefetch_factor=4 if gpu else None,

@@ -36,7 +36,8 @@ def record_start(run: Run, job: Job, model: nn.Module, step: int) -> None:
             "backbone": config.model.backbone.type, "weights": weights.checkpoint if weights else None,
             "parameters_m": sum(p.numel() for p in model.parameters()) / 1e6,
         },
-        optimizer=json.loads(json.dumps(config.optimizer)), schedule=_schedule_words(config.lr_config), warnings=warnings,
+        optimizer=json.loads(json.dumps(config.optimizer)), schedule=_schedule_words(config.lr_config), epochs=job.epochs,
+        remedies=[applied.to_json() for applied in job.remedies], warnings=warnings,
     )
     if not (run.folder / "config.py").exists():
         write_config(run.folder / "config.py", config)

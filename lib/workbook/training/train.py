@@ -30,6 +30,7 @@ from workbook.training.distributed import SINGLE, RankLostError, World
 from workbook.training.job import Job
 from workbook.training.loader import batches
 from workbook.training.log import Log, Means
+from workbook.training.memory import explained
 from workbook.training.record import record_end, record_failure, record_start, sweep_up
 from workbook.training.rng import rng_state, seed_everything, seed_rank, set_rng_state
 from workbook.training.schedule import parse_schedule, set_lr
@@ -47,7 +48,7 @@ class TrainingError(RunError):
 def train(job: Job, world: World = SINGLE) -> Run:
     """Train until the last epoch and return the run, `done`. Prints the run folder; a bar shows loss, lr and time left.
 
-    Raises TrainingError for a loss that is not finite (the last good checkpoint stays), WriteError when the disk is full,
+    Raises TrainingError for a loss that is not finite (the last good checkpoint stays), MemoryFullError, WriteError when the disk is full,
     RunBusyError when another process trains the same run, Stopped (a KeyboardInterrupt) after Ctrl-C or SIGTERM. After any
     of them, and after a kill, the same call on the same number of ranks goes on from the last checkpoint, and on a CPU ends
     with the bits of an undisturbed training.
@@ -63,6 +64,8 @@ def train(job: Job, world: World = SINGLE) -> Run:
             print(f"already done: {run.folder}")
             return run
         print(f"run folder: {run.folder}", flush=True)
+        if job.left_out:
+            print(f"note: {job.left_out}", flush=True)
         for warning in job.warnings:
             print(f"warning: {warning}", flush=True)
         if world.is_main:
@@ -76,9 +79,12 @@ def train(job: Job, world: World = SINGLE) -> Run:
         except RunBusyError:  # the run is another process's now
             raise
         except Exception as error:
+            known = explained(error, job.parameters)
             if world.is_main:
-                record_failure(run, error)
-            raise
+                record_failure(run, known)
+            if known is error:
+                raise
+            raise known from error
         signals.check()  # one that came after the last step
     return run
 
@@ -266,7 +272,7 @@ class Training:
                 self.world.share_buffers(self.model)
                 detections, losses = validate(self.model, self.val_set, self.device, self.job.parameters.seed, label, self.world)
                 self._require_finite(losses, f"the val loss is not finite after step {self.step}", self.figures["lr"])
-                return detections, losses, evaluate(self.job.dataset.val_json, detections)
+                return detections, losses, evaluate(dict(self.job.dataset.val), detections)
         except (Stopped, RankLostError):  # a rank that stops breaks the connections of the others, which get the signal too
             if self.signals.signum:
                 self._save(before)

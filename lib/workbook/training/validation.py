@@ -19,6 +19,7 @@ from workbook.models.hooks import cached_features
 from workbook.progress import progress_bar
 from workbook.training.distributed import SINGLE, World
 from workbook.training.loader import as_batch, to_device
+from workbook.training.windows import with_windows
 
 
 @torch.no_grad()
@@ -27,6 +28,9 @@ def validate(
     world: World = SINGLE,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Detections as COCO results (bbox xywh, pixels of the original image) and the mean over images of each per-image loss.
+
+    Where the dataset has windows, their detections are merged with those of the whole image (see training/windows.py); the
+    losses are those of the whole images all the same, so that they compare with a run without windows.
 
     Images go one by one, as mmdet tests them, so that padding to a batch moves no figure. The sampling of RoIs inside the losses
     is seeded by image: the same weights always give the same losses, on any number of ranks. mmdet's `val` workflow averages
@@ -44,6 +48,7 @@ def validate(
             torch.manual_seed(seed * 1_000_003 + index)
             values = losses(model, batch)
             boxes_by_class = model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0]
+        boxes_by_class = with_windows(model, dataset, index, boxes_by_class, device)
         results[index] = as_coco(boxes_by_class, dataset.img_ids[index], dataset.cat_ids), values
         bar.update()
     bar.close()

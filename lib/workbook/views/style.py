@@ -12,6 +12,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from workbook.views import fonts
+
 _BRIGHT = [color for number, color in enumerate(sns.color_palette("colorblind")) if number != 8]  # no yellow on white
 COLORS = [*_BRIGHT, *((red * 0.55, green * 0.55, blue * 0.55) for red, green, blue in _BRIGHT)]
 MARKERS = "os^DvPX<>hpd"
@@ -29,13 +31,15 @@ OUTSIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "
 
 
 def use_theme() -> None:
-    """Set the look of all following figures."""
+    """Set the look of all following figures, and the fonts for names in any script."""
     sns.set_theme(style="whitegrid", palette="colorblind", rc={
         "figure.dpi": 110, "savefig.dpi": 150, "hatch.linewidth": 0.6, "axes.titlesize": 11,
         "axes.titlelocation": "left", "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
         "legend.fontsize": 9, "axes.edgecolor": ".7", "axes.linewidth": 0.8, "grid.color": ".9", "grid.linewidth": 0.8,
         "figure.constrained_layout.w_pad": 0.1, "text.parse_math": False,  # a $ in a name is a $
+        "font.family": ["sans-serif", "DejaVu Sans", *fonts.families()],
     })
+    fonts.say_what_is_missing()
 
 
 def new_axes(width: float, height: float) -> Axes:

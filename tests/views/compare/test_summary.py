@@ -87,7 +87,8 @@ def test_too_few_images_have_no_interval(root):
 
 
 @pytest.mark.parametrize(("break_it", "reason"), [
-    (lambda root, run: (root / "data" / "val.json").unlink(), "data/val.json, the val file of"),
+    (lambda root, run: (root / "data" / "val.json").unlink(), "data/val.json is missing: "),
+    (lambda root, run: (root / "data" / "val.json").write_text("{"), "data/val.json is not valid JSON"),
     (lambda root, run: (run.folder / "predictions.json").unlink(), "predictions.json is missing"),
     (lambda root, run: (run.folder / "config.py").unlink(), "config.py is missing"),
     (lambda root, run: write_json(run.folder / "predictions.json", read_json(run.folder / "predictions.json")[::2]),
@@ -95,7 +96,8 @@ def test_too_few_images_have_no_interval(root):
     (lambda root, run: write_json(run.folder / "predictions.json", [{"image_id": 999, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]),
      "does not fit"),
 ])
-def test_without_detections_or_truth_no_winner_is_named_and_the_reason_is(root, break_it, reason):
+def test_without_detections_or_truth_no_winner_is_named_and_the_reason_is(root, break_it, reason, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_DATA", str(root / "data"))
     runs = repeated(root, {"resnet18": 0.3, "swin_t": 0.95}, seeds=3)
     break_it(root, runs[4])
     text = summarize(runs)

@@ -42,7 +42,7 @@ def test_columns_start_with_the_original_ones_in_their_order(root):
     assert list(table.columns) == ORIGINAL + [
         "Detector", "status", "parameters (M)", "train images/s", "val images/s", "peak memory (MB)", "train images",
         "val images", "objects in val", "small objects in val", "medium objects in val", "large objects in val",
-        "dataset", "seed", "run"]
+        "remedies", "dataset", "seed", "run"]
 
 
 def test_no_runs_make_an_empty_table_with_all_columns():

@@ -15,6 +15,7 @@ from small_dataset import annotation, load, save, write_dataset
 from workbook import notebooks as notebook
 from workbook.data.catalog import find_dataset
 from workbook.data.objects import REACH, counts, objects, reach, resized_to
+from workbook.data.parameters import DataParameters
 from workbook.data.reading import DataError
 from workbook.views.dataset import plots as data_plots
 
@@ -138,15 +139,14 @@ def test_a_picture_that_cannot_be_read_is_named(dataset):
 def test_a_parameter_that_the_notebook_does_not_have_is_refused():
     cells = ["dataset = 'a'", "# Parameters\ndatset = \"b\"\nimage_size = [1, 2]\n"]
     assert notebook.injected(cells) == {"datset": "'b'", "image_size": "[1, 2]"}
-    with pytest.raises(ValueError, match="no such parameter: datset. This notebook has: dataset, image_size"):
-        notebook.refuse_unknown({"In": cells}, "dataset", "image_size")
-    notebook.refuse_unknown({"In": cells[:1]}, "dataset")
-    notebook.refuse_unknown({}, "dataset")
+    with pytest.raises(ValueError, match="datset: no such parameter. Allowed: dataset, image_size"):
+        notebook.notebook_parameters(DataParameters, {"In": cells})
+    assert notebook.notebook_parameters(DataParameters, {"In": cells[:1], "dataset": "a"}).dataset == "a"
 
 
 @pytest.mark.parametrize("parameters, answer", [
     ({}, "no problems"),
-    ({"datset": "pets"}, "no such parameter: datset. This notebook has: dataset, image_size"),
+    ({"datset": "pets"}, "datset: no such parameter. Allowed: dataset, image_size"),
 ])
 def test_the_notebook_runs_and_refuses(parameters, answer, dataset, tmp_path):
     asked = {"dataset": "pets", "image_size": 64, **parameters}

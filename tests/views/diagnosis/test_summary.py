@@ -1,14 +1,17 @@
 """The answer in words: planted scenes give the planted words, and no sentence says more than the figures do."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from diagnosed import at, diagnosed, jittered, lost_at
 from planted import Answer, Scene, scripted_detr, scripted_rcnn, scripted_vfnet
+from workbook.diagnosis.store import load
+from workbook.diagnosis.waterfall import Waterfall
 from workbook.files import read_json, write_json
-from workbook.views.diagnosis.summary import summarize
+from workbook.views.diagnosis.summary import cost_table, summarize
 
 
 def test_one_cause_is_named_with_its_remedies(tmp_path: Path) -> None:
@@ -16,8 +19,8 @@ def test_one_cause_is_named_with_its_remedies(tmp_path: Path) -> None:
     assert "**Of 12 small objects 12 are missed.** 12 get no box that fits (IoU 0.5), their best boxes with a median IoU of 0.4" in words
     assert "**The costliest stage both to be found (AP50) and to fit (AP) is box**: the interval of its lead" in words
     assert "What may help at box" in words and "larger images: one pixel" in words and "What may help at class" not in words
-    assert "For small objects (12 objects in 12 images): AP50 0.000 (0.000 to 0.221, such intervals held" in words
-    assert "the truth in 92% of made cases" in words
+    assert "For small objects (12 objects in 12 images): AP50 0.000 (0.000 to 0.221, on simulated data" in words
+    assert "on simulated data such intervals held the truth in 92%" in words
     row = next(line for line in words.splitlines() if line.startswith("| box"))
     assert "1.000 (0.779 to 1.000)" in row and "+1.000" in row
     assert "Next to nothing" not in words, "from 12 images nothing is surely free of cost: what they hide may be .22"
@@ -37,11 +40,12 @@ def test_next_to_nothing_is_said_where_the_bound_is_small(tmp_path: Path) -> Non
     words = summarize(diagnosed(tmp_path, scenes))
     assert "Next to nothing of AP: proposals (at most 0.019), class (at most 0.019), suppression (at most 0.019)" in words
     assert "is box**" in words
+    assert "A ? stands where the interval of a cost holds 0." in words and ") ?" in words
 
 
 def test_under_ten_images_no_interval_and_no_95_is_printed(tmp_path: Path) -> None:
     words = summarize(diagnosed(tmp_path, [lost_at("class", box) for box in jittered(3)], resamples=20))
-    assert "95%" not in words and " to 1.000" not in words and "Fewer than 10 images" in words
+    assert "95%" not in words and " to 1.000" not in words and ") ?" not in words and "Fewer than 10 images" in words
     assert "On these 3 images **class** costs most" in words and "a hint, not a finding" in words
     assert "The costliest stage" not in words
 
@@ -88,13 +92,36 @@ def test_whose_mean_the_ap_is_is_said(tmp_path: Path) -> None:
 
 def test_another_detector_than_the_runs_is_said_first(tmp_path: Path) -> None:
     saved = diagnosed(tmp_path, [lost_at("detected", box) for box in jittered(3)], resamples=2)
-    path = saved.run.folder / "waterfall.json"
-    write_json(path, {**read_json(path), "disagreement": ["AP of small objects 0.1332 instead of 0.1360", "the run computed in bf16"]})
-    from workbook.diagnosis.store import load
-
+    assert "not quite the one" not in summarize(saved)
+    path = saved.run.folder / "metrics.json"
+    write_json(path, {**read_json(path), "bbox_mAP_s": 0.25})  # the figures of the run changed after the diagnosis was made
+    saved.run.update(settings={"precision": "bf16"})
     words = summarize(load(saved.run))
-    assert words.startswith("**The detector diagnosed here is not quite the one that the run measured**: AP of small objects 0.1332 "
-                            "instead of 0.1360; the run computed in bf16")
+    assert words.startswith("**The detector diagnosed here is not quite the one that the run measured**: AP of small objects 1.0000 "
+                            "instead of 0.2500; the run computed in bf16, this diagnosis in fp32 on cpu")
+
+
+def test_a_cost_whose_interval_holds_0_leads_nothing_for_sure(tmp_path: Path) -> None:
+    """One image of twelve loses its object: nothing else costs anything, but that may be chance."""
+    scenes = [lost_at("class" if number == 0 else "detected", box) for number, box in enumerate(jittered(12))]
+    words = summarize(diagnosed(tmp_path, scenes))
+    assert "The costliest stage" not in words
+    assert "**Only class costs anything both to be found (AP50) and to fit (AP)** that these 12 images show, but the interval" in words
+
+
+def test_two_equal_causes_are_both_named_under_ten_images_too(tmp_path: Path) -> None:
+    scenes = [lost_at("class" if number % 2 else "box", box) for number, box in enumerate(jittered(8))]
+    words = summarize(diagnosed(tmp_path, scenes, resamples=20))
+    assert re.search(r"On these 8 images \*\*(class or box|box or class)\*\* costs most", words)
+
+
+def test_a_part_that_costs_at_one_metric_only_has_its_row(tmp_path: Path) -> None:
+    saved = diagnosed(tmp_path, [lost_at("detected", box) for box in jittered(12)], resamples=2)
+    costly = [replace(cost, shapley=0.1) if cost.stage == "not counted" else cost for cost in saved.waterfall.metrics["AP"]["small"].stages]
+    metrics = {metric: dict(sizes) for metric, sizes in saved.waterfall.metrics.items()}
+    metrics["AP"]["small"] = replace(metrics["AP"]["small"], stages=tuple(costly))
+    table = cost_table(replace(saved, waterfall=Waterfall(metrics)), "small")
+    assert next(line for line in table.splitlines() if "not counted" in line).count("|") == 6
 
 
 @pytest.mark.parametrize(("scripted", "first", "words"), [

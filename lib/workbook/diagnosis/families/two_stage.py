@@ -14,11 +14,11 @@ import torch
 from mmcv.ops import batched_nms
 from torch import nn
 
-from workbook.diagnosis.assigners import assign_anchors
-from workbook.diagnosis.family import Assigned, Family, ImageProbe, prune
+from workbook.diagnosis.family import Family, ImageProbe, prune
 from workbook.diagnosis.oracle import FITS, Candidates, ImageObjects, Suppressed
 from workbook.diagnosis.probing import best_object, first_cut, nms, survey, to_numpy
 from workbook.evaluation.boxes import iou_table, to_xywh, to_xyxy
+from workbook.models.assigners import Assigned, assign_anchors
 from workbook.models.hooks import Call, recorded_calls
 
 Suppress = Callable[[Candidates], Suppressed]

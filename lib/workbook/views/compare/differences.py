@@ -68,6 +68,6 @@ def _unfinished(ordered: Sequence[Run]) -> list[str]:
             continue
         why = str(run.record.get("error") or "").strip().partition("\n")[0]
         reason = f" ({as_text(why)})" if why else ""
-        epochs = run.record["parameters"]["epochs"]
+        epochs = run.record.get("epochs", run.record["parameters"]["epochs"])
         found.append(f"Exp {row['Exp num']} is not finished: {row['status']} after {row['Epoch']} of {epochs} epochs{reason}.")
     return found

@@ -78,8 +78,8 @@ def map_against_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Ax
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter("{x:g}")
         ax.legend(**OUTSIDE)
-    _name_points(ax, points[["parameters (M)", "val/bbox_mAP"]].to_numpy(dtype=float),
-                 [f"{row['Exp num']} {row['Backbone']}" for _, row in points.iterrows()])
+    name_points(ax, points[["parameters (M)", "val/bbox_mAP"]].to_numpy(dtype=float),
+                [f"{row['Exp num']} {row['Backbone']}" for _, row in points.iterrows()])
     return ax
 
 
@@ -123,7 +123,7 @@ def _pairs_of(ax: Axes, pairs: Sequence[Difference]) -> None:
     sns.despine(ax=ax, left=True)
 
 
-def _name_points(ax: Axes, points: np.ndarray, names: Sequence[str]) -> None:
+def name_points(ax: Axes, points: np.ndarray, names: Sequence[str]) -> None:
     """Write each name beside its point, over no other name or point where it can; a thin line leads a far one home.
 
     `points`: (n, 2) in data units. Tries growing distances in eight directions and takes the position that covers least.

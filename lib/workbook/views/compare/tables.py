@@ -16,7 +16,7 @@ import pandas as pd
 from workbook.errors import RunError
 from workbook.files import write_text
 from workbook.runs.aspects import ABSENT, value_at
-from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run
+from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run, split_names, with_later_parameters
 from workbook.runs.numbers import exp_numbers
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
@@ -38,8 +38,9 @@ ADDED = {
     "peak memory (MB)": "peak_memory_mb", "train images": "data.train_images", "val images": "data.val_images",
     "objects in val": "data.val_objects", "small objects in val": "data.val_small",
     "medium objects in val": "data.val_medium", "large objects in val": "data.val_large",
-    "dataset": "parameters.dataset", "seed": "parameters.seed", "run": "name",
+    "remedies": "parameters.remedies", "dataset": "parameters.dataset", "seed": "parameters.seed", "run": "name",
 }
+WHERE_DIFFERENT = {"empty images": "parameters.empty_images"}  # columns that are only there when the runs differ in them
 COLUMNS = ("Exp num", *SETTINGS, *(f"val/{key}" for key in FIGURES), *ADDED)
 WHOLE = ("Exp num", "Epoch", "Best Epoch", "train images", "val images", "objects in val", "small objects in val",
          "medium objects in val", "large objects in val", "seed")
@@ -47,8 +48,8 @@ REAL = ("initial lr", *(f"val/{key}" for key in FIGURES), "parameters (M)", "tra
         "peak memory (MB)")
 
 
-def select(names: str = "", dataset: str = "") -> list[Run]:
-    """The runs of these comma-separated names (empty = all) on this dataset (empty = any), oldest first.
+def select(names: str | Sequence[str] = "", dataset: str = "") -> list[Run]:
+    """The runs of these names, listed or separated by commas (empty = all), on this dataset (empty = any), oldest first.
 
     A run folder that cannot be read is passed over; `runs.folder.unreadable` names it. Raises RunError for an unknown name, for a dataset
     without runs, and when there is no run; it lists what is there.
@@ -56,7 +57,7 @@ def select(names: str = "", dataset: str = "") -> list[Run]:
     known = list_runs()
     if not known:
         raise no_runs()
-    asked = {run.folder: run for run in map(open_run, filter(None, map(str.strip, names.split(","))))}
+    asked = {run.folder: run for run in map(open_run, split_names(names))}
     chosen = by_start(list(asked.values()) or known)
     on_dataset = [run for run in chosen if dataset in ("", run.record["parameters"]["dataset"])]
     if not on_dataset:
@@ -73,13 +74,15 @@ def numbers_of(runs: Sequence[Run]) -> list[int]:
 
 
 def comparison(runs: Sequence[Run]) -> pd.DataFrame:
-    """The table, one row a run in the order of their start; columns are `COLUMNS`, figures are unrounded.
+    """The table, one row a run in the order of their start; columns are `COLUMNS` and those of `WHERE_DIFFERENT` in which the runs
+    differ, figures are unrounded.
 
     Val figures are those of the best epoch (largest bbox_mAP). A run that is not done shows its best epoch so far.
     """
     ordered = by_start(runs)
     rows = [_row(number, run) for number, run in zip(numbers_of(ordered), ordered, strict=True)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    differing = [column for column in WHERE_DIFFERENT if len({row[column] for row in rows}) > 1]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *differing], dtype=object)
     return table.astype({**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(REAL, "float64")})
 
 
@@ -145,8 +148,9 @@ def best_val_line(run: Run) -> dict[str, Any]:
 
 
 def _row(number: int, run: Run) -> dict[str, Any]:
-    record, line = run.record, best_val_line(run)
-    row = {column: value_at(record, path) for column, path in {**SETTINGS, **ADDED}.items()}
+    record = with_later_parameters(run.record)
+    line = best_val_line(run)
+    row = {column: value_at(record, path) for column, path in {**SETTINGS, **ADDED, **WHERE_DIFFERENT}.items()}
     row = {column: None if value is ABSENT else value for column, value in row.items()}
     if row["Image size"]:
         row["Image size"] = "x".join(map(str, row["Image size"]))

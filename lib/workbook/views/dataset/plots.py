@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import matplotlib.pyplot as plt
@@ -27,7 +28,9 @@ from workbook.views.style import COLORS, MISSING, NOTHING, OUTSIDE, SIZES, new_a
 # split → (colour, hatch, line style)
 SPLITS = {"train": (COLORS[7], "", "-"), "val": (COLORS[0], "///", "--")}
 # what a box shows → (colour, line style)
-BOXES = {size: (SIZES[size][2], style) for size, style in (("small", "-"), ("medium", "--"), ("large", ":"))}
+BOXES: dict[str, tuple[str, Literal["-", "--", ":"]]] = {
+    "small": (SIZES["small"][2], "-"), "medium": (SIZES["medium"][2], "--"), "large": (SIZES["large"][2], ":"),
+}
 CROWD = ("white", (0, (1, 3)))
 BORDERS = (32, 96)  # pixels: COCO's sizes by the side of a square
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from workbook.data.images import image_path
 from workbook.diagnosis.store import SavedDiagnosis
+from workbook.views.fonts import isolated
 from workbook.views.run.pictures import GT_STYLE, PRED_STYLE, draw_boxes, photo
 from workbook.views.style import MISSING
 
@@ -39,7 +40,7 @@ def missed_objects(diagnosis: SavedDiagnosis, *, size: str = "small", most: int 
         draw_boxes(ax, [row["bbox"]], GT_STYLE)
         if row["best_bbox"] is not None:
             draw_boxes(ax, [row["best_bbox"]], PRED_STYLE)
-        ax.set_title(f"{row['class']} {row['annotation_id']}\n{_why(row, diagnosis)}", fontsize=8)
+        ax.set_title(f"{isolated(row['class'])} {row['annotation_id']}\n{_why(row, diagnosis)}", fontsize=8)
     figure.suptitle(f"{len(chosen)} of {len(objects)} missed {what}: truth solid white (its neighbours thin), what came nearest "
                     "dashed orange", x=0.01, ha="left", fontsize=10.5)
     return figure
@@ -55,8 +56,8 @@ def suspect_labels(diagnosis: SavedDiagnosis, suspects: pd.DataFrame, *, most: i
         crop(ax, diagnosis, row["file_name"], row["bbox"])
         draw_boxes(ax, diagnosis.trace.loc[diagnosis.trace["file_name"] == row["file_name"], "bbox"], {**GT_STYLE, "linewidth": 1.0})
         draw_boxes(ax, [row["bbox"]], PRED_STYLE | {"linewidth": 1.8})
-        label = f"labelled {row['label']}" if row["label"] else "nothing labelled"
-        ax.set_title(f"{row['says']} {row['score']:.2f}\n{label}", fontsize=8)
+        label = f"labelled {isolated(row['label'])}" if row["label"] else "nothing labelled"
+        ax.set_title(f"{isolated(row['says'])} {row['score']:.2f}\n{label}", fontsize=8)
     figure.suptitle(f"The {len(chosen)} surest of {len(suspects)} suspects: dashed orange what is doubted, white the labels",
                     x=0.01, ha="left", fontsize=10.5)
     return figure

@@ -9,9 +9,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from workbook.diagnosis.stage import DETECTED, DETECTED_COLOR, plugins
+from workbook.diagnosis.stage import DETECTED, DETECTED_COLOR
 from workbook.diagnosis.store import SavedDiagnosis
 from workbook.notebooks import save_figure
+from workbook.plugins import plugins
 from workbook.views.style import MISSING, NOTHING, OUTSIDE, new_axes
 
 ORDER = ("small", "medium", "large", "all")

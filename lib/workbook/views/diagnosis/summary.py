@@ -130,16 +130,19 @@ def _classes(objects: pd.DataFrame) -> str:
 
 def cost_table(diagnosis: SavedDiagnosis, size: str) -> str:
     """Markdown: a row a stage with what it costs at AP50 and at AP, what it brings alone and as the last one."""
-    columns: dict[str, list[str]] = {"stage": []}
+    columns: dict[str, list[str]] = {}
+    every = [cost for metric in ASKS for cost in diagnosis.waterfall.metrics[metric][size].stages]
+    shown = {cost.stage for cost in every if cost.stage != NOT_COUNTED or cost.shapley}
     for metric in ASKS:
         of_size = diagnosis.waterfall.metrics[metric][size]
-        costs = [cost for cost in of_size.stages if cost.stage != NOT_COUNTED or cost.shapley]
+        costs = [cost for cost in of_size.stages if cost.stage in shown]
         columns["stage"] = [cost.stage for cost in costs]
         columns[f"costs {metric}"] = [_cost(cost, of_size) for cost in costs]
         columns[f"alone, last ({metric})"] = [f"{_gain(cost.alone)}, {_gain(cost.last)}" for cost in costs]
     table = str(pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True))
+    mark = " A ? stands where the interval of a cost holds 0." if " ?" in table else ""
     return ("What each stage costs: the mean over all orders of what making it perfect brings (Shapley value); beside it what "
-            f"it brings alone, and as the last one. The costs add up to the way from the figure to 1.\n\n{table}")
+            f"it brings alone, and as the last one. The costs add up to 1 less the figure.{mark}\n\n{table}")
 
 
 def _gain(brings: float | None) -> str:
@@ -198,10 +201,13 @@ def _costliest(asks: str, of_size: SizeWaterfall) -> str:
     if not names:
         return f"For them {asks}, nothing is missing."
     if of_size.is_few:
-        return (f"On these {counted(of_size.images, 'image')} **{names[0]}** costs most {asks}; from so few that is a hint, "
-                "not a finding.")
-    if len(names) == 1:
+        return (f"On these {counted(of_size.images, 'image')} **{_either(names[:MOST_RIVALS])}** costs most {asks}; from so few "
+                "that is a hint, not a finding.")
+    if of_size.leader:
         return f"**The costliest stage {asks} is {names[0]}**: the interval of its lead over every other stage excludes 0."
+    if len(names) == 1:
+        return (f"**Only {names[0]} costs anything {asks}** that these {counted(of_size.images, 'image')} show, but the interval of its "
+                "cost holds 0: a hint, not a finding.")
     if len(names) <= MOST_RIVALS:
         return (f"**What costs most {asks} is {_either(names)}**: these {counted(of_size.objects, 'object')} in "
                 f"{counted(of_size.images, 'image')} do not say which.")
@@ -253,7 +259,7 @@ def _of_them(count: int, of: int) -> str:
 
 
 def _either(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def difference(diagnosis: SavedDiagnosis, other: SavedDiagnosis, differences: Sequence[Difference]) -> str:

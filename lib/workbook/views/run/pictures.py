@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from workbook.data.images import image_path
+from workbook.data.reading import is_crowd, read_coco
 from workbook.files import read_json
-from workbook.runs.config import read_config
+from workbook.runs.data import run_config
 from workbook.runs.folder import Run
 
 # white on black under a thinner colour: seen on any photo, and told apart by width and dash alone
@@ -27,9 +27,9 @@ PRED_STYLE: dict[str, Any] = {"edgecolor": "#ff7f0e", "linewidth": 1.3, "linesty
 
 def detections(run: Run, *, images: int = 4) -> Figure:
     """The `images` val photos with the most objects: truth (solid white) and as many detections, best scores first (dashed orange)."""
-    val = read_config(run.folder / "config.py").data.val
-    truth = json.loads(Path(val.ann_file).read_text())
-    gt_by_image = _by_image(a for a in truth["annotations"] if not a.get("iscrowd", 0))
+    val = run_config(run).data.val
+    truth = read_coco(Path(val.ann_file))
+    gt_by_image = _by_image(a for a in truth["annotations"] if not is_crowd(a))
     pred_by_image = _by_image(sorted(read_json(run.folder / "predictions.json"), key=lambda d: -d["score"]))
     fullest = sorted(truth["images"], key=lambda image: (-len(gt_by_image[image["id"]]), image["id"]))[:images]
     columns = min(2, len(fullest))
@@ -63,8 +63,9 @@ def draw_boxes(ax: Axes, boxes_xywh: Iterable[list[float]], style: dict[str, Any
         ax.add_collection(PatchCollection(outlines, facecolor="none", **look), autolim=False)
 
 
-def _by_image(entries: Iterable[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
-    grouped: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+def _by_image(entries: Iterable[Any]) -> dict[int, list[Any]]:
+    """Image id → its annotations, or its detections."""
+    grouped: dict[int, list[Any]] = defaultdict(list)
     for entry in entries:
         grouped[entry["image_id"]].append(entry)
     return grouped

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from workbook.data.catalog import summary
+from workbook.remedies.apply import Change
 from workbook.runs.folder import Run
 from workbook.training.job import Job
 
@@ -18,6 +21,7 @@ def outline(job: Job) -> Styler:
     rows = {
         "run folder": job.run_folder,
         "data": f"{data['name']}: {data['train_images']} train and {data['val_images']} val images, {len(data['classes'])} classes",
+        **({"train images": job.left_out} if job.left_out else {}),
         "val objects": f"{data['val_objects']}: {data['val_small']} small, {data['val_medium']} medium, {data['val_large']} large",
         "detector": f"{config.model.type} with {asked.backbone}",
         "start weights": config.load_from or (init.checkpoint if init else "random, as asked by pretrained=none"),
@@ -25,6 +29,7 @@ def outline(job: Job) -> Styler:
         "lr schedule": _words({key: value for key, value in config.lr_config.items() if key != "policy"}),
         "steps": f"{job.epochs} epochs of {job.steps_an_epoch} steps with {config.data.samples_per_gpu} images",
         "image size": "x".join(map(str, asked.image_size)),
+        **{f"remedy {applied.key}": _changed(applied.changes) for applied in job.remedies},
         "device": f"{job.device}, {job.precision}",
         **{f"warning {number}": warning for number, warning in enumerate(job.warnings, start=1)},
     }
@@ -47,6 +52,11 @@ def _column(rows: dict[str, object]) -> Styler:
     """One value a row, shown whole: pandas would cut a path after 50 characters."""
     table = pd.DataFrame({"": [str(value) for value in rows.values()]}, index=list(rows))
     return table.style.format(escape="html").hide(axis="columns").set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
+
+
+def _changed(changes: Mapping[str, Change]) -> str:
+    """`model.test_cfg.rcnn.score_thr 0.05 → 0.001`, a change after the other."""
+    return ", ".join(f"{key} {before} → {after}" for key, (before, after) in changes.items()) or "changes nothing here"
 
 
 def _words(values: dict[str, object]) -> str:
