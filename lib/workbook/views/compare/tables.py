@@ -152,7 +152,7 @@ def _row(number: int, run: Run) -> dict[str, Any]:
     record = with_later_parameters(run.record)
     line = best_val_line(run)
     row = {column: value_at(record, path) for column, path in {**SETTINGS, **ADDED, **WHERE_DIFFERENT}.items()}
-    row = {column: None if value is ABSENT else value for column, value in row.items()}
+    row = {column: None if value is ABSENT or value == "" else value for column, value in row.items()}
     if row["Image size"]:
         row["Image size"] = "x".join(map(str, row["Image size"]))
     if record["status"] != "done":  # what run.json says at the end is not written yet: the log knows
