@@ -44,7 +44,7 @@ from workbook.notebooks import notebook_parameters  # noqa: E402
 from workbook.parameters import Asked  # noqa: E402
 from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
 from workbook.runs.data import run_config  # noqa: E402
-from workbook.runs.folder import Run, finished_run, list_runs, open_run  # noqa: E402
+from workbook.runs.folder import Run, finished_run, open_run  # noqa: E402
 from workbook.runs.load import load_trained
 from workbook.search.parameters import parse_budget  # noqa: E402
 from workbook.search.question import ask_question  # noqa: E402
@@ -53,7 +53,7 @@ from workbook.training.job import prepare  # noqa: E402
 from workbook.training.parameters import check_parameters  # noqa: E402
 from workbook.training.trackers import open_tracker  # noqa: E402
 from workbook.training.train import train  # noqa: E402
-from workbook.views.compare.tables import comparison, select  # noqa: E402
+from workbook.views.compare.tables import select  # noqa: E402
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "bad-inputs.md"
 STOPS, NOTE, HANDLED = "stops before training", "note", "handled"
@@ -541,8 +541,8 @@ RUNS = [
     _run("a config.py that holds code", "with code, which is never run", _harmful_config, _load),
     _run("a config.py that imports what is not ours", "asks to import os, which is not of the workbook",
          _with("config.py", lambda b: b.replace(b"'workbook.models.timm_backbone'", b"'os'")), _load),
-    _run("no metrics.json", "metrics.json is missing", _without("metrics.json"), lambda place: comparison(list_runs())),
-    _run("a broken metrics.json", "is not valid JSON", _with("metrics.json", lambda b: b"{"), lambda place: comparison(list_runs())),
+    _run("no metrics.json", "metrics.json is missing", _without("metrics.json"), lambda place: select(place.run.name)),
+    _run("a broken metrics.json", "is not valid JSON", _with("metrics.json", lambda b: b"{"), lambda place: select("")),
     _run("no predictions.json", "predictions.json is missing", _without("predictions.json"), _diagnose),
     _run("data that were moved into the data folder", "", _moved, _no_message, "handled: found by name and content"),
     _run("data that were moved and changed", "holds other data (4 train and 2 val images", _moved_and_changed, _no_message),
