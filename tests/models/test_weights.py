@@ -22,7 +22,8 @@ import torch
 
 from workbook.models import weights
 from workbook.models.backbones import BACKBONES
-from workbook.models.weights import Hub, Package, Url, WeightsError, backbone_state, count_numbers, find_weights, read_state
+from workbook.models.state import backbone_state, count_numbers, read_state
+from workbook.models.weights import Hub, Package, Url, WeightsError, find_weights
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
