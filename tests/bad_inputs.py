@@ -24,7 +24,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # also for `python -m`
 from bad_data import BAD, change, exif, image_bytes, put, wide_pixels  # noqa: E402
 from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save, write_dataset  # noqa: E402
-from trained_run import ASKED, DATASET, Trained  # noqa: E402
+from trained_run import ASKED, DATASET, Place  # noqa: E402
 from workbook import cli  # noqa: E402
 from workbook.browse import database as fiftyone_database  # noqa: E402
 from workbook.browse.app import directions, free_port  # noqa: E402
@@ -44,7 +44,8 @@ from workbook.notebooks import notebook_parameters  # noqa: E402
 from workbook.parameters import Asked  # noqa: E402
 from workbook.runs.checkpoints import save_checkpoint  # noqa: E402
 from workbook.runs.data import run_config  # noqa: E402
-from workbook.runs.folder import Run, finished_run, open_run  # noqa: E402
+from workbook.runs.folder import Run  # noqa: E402
+from workbook.runs.listing import finished_run, open_run  # noqa: E402
 from workbook.runs.load import load_trained
 from workbook.search.parameters import parse_budget  # noqa: E402
 from workbook.search.question import ask_question  # noqa: E402
@@ -81,28 +82,6 @@ What you are given by others (a run folder, a dataset, a weight file) is read an
 - No key or login of a tracker gets into a run folder, a tracker's files, a notebook or an error message.
 """
 PETS = {"dataset": "pets", "backbone": "tf_efficientnet_lite0", "recipe": "finetune", "image_size": 64, "epochs": 1, "device": "cpu"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a case may break things: `data/pets`, sound, and an outputs folder that is not there yet."""
-
-    root: Path
-    trained: Trained
-    patch: pytest.MonkeyPatch
-
-    @property
-    def pets(self) -> Path:
-        return self.root / "data" / "pets"
-
-    @property
-    def outputs(self) -> Path:
-        return self.root / "outputs"
-
-    @property
-    def run(self) -> Run:
-        """The copy of the finished run, once `with_run` has made it."""
-        return Run(self.outputs / "runs" / self.trained.run.name)
 
 
 @dataclass(frozen=True)

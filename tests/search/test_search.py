@@ -21,7 +21,8 @@ from small_run import NARROW
 from workbook.errors import ParameterError, RunError
 from workbook.files import outputs_root
 from workbook.proofs.store import ArmResult, load_proof, search_folder
-from workbook.runs.folder import Run, list_runs, open_run
+from workbook.runs.folder import Run
+from workbook.runs.listing import list_runs, open_run
 from workbook.search.lab import Ask, Lab
 from workbook.search.plan import Arm, Plan
 from workbook.search.question import Question, arms_of, ask_question

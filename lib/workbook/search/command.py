@@ -30,7 +30,8 @@ from workbook.proofs.store import (
     search_folder,
     unmeasured,
 )
-from workbook.runs.folder import Run, open_run
+from workbook.runs.folder import Run
+from workbook.runs.listing import open_run
 from workbook.search.lab import Lab, with_remedies
 from workbook.search.parameters import parse_budget
 from workbook.search.plan import Arm, Pace, Plan, make_plan

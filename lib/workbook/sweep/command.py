@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from workbook.files import outputs_root
-from workbook.runs.folder import list_runs, unreadable
+from workbook.runs.listing import list_runs, unreadable
 from workbook.sweep.eta import Eta
 from workbook.sweep.execute import execute
 from workbook.sweep.local import LocalExecutor

@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbook.runs.folder import Run, by_start, with_later_parameters
+from workbook.runs.folder import Run, with_later_parameters
+from workbook.runs.listing import by_start
 from workbook.views.compare.tables import ABSENT, as_text, comparison, numbers_of, value_at
 
 # what can decide a result besides the backbone → where run.json has it

@@ -15,7 +15,8 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import write_text
-from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run, split_names, with_later_parameters
+from workbook.runs.folder import Run, with_later_parameters
+from workbook.runs.listing import by_start, list_runs, no_runs, open_run, split_names
 from workbook.runs.numbers import exp_numbers
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
@@ -52,7 +53,7 @@ ABSENT = object()  # what a run has not written
 def select(names: str | Sequence[str] = "", dataset: str = "") -> list[Run]:
     """The runs of these names, listed or separated by commas (empty = all), on this dataset (empty = any), oldest first.
 
-    A run folder that cannot be read is passed over; `runs.folder.unreadable` names it. Raises RunError for an unknown name, for a dataset
+    A run folder that cannot be read is passed over; `runs.listing.unreadable` names it. Raises RunError for an unknown name, for a dataset
     without runs, and when there is no run; it lists what is there.
     """
     known = list_runs()
