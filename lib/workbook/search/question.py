@@ -10,8 +10,7 @@ from workbook.data.cuts import cut_for_search
 from workbook.diagnosis.store import SavedDiagnosis, load_or_diagnose
 from workbook.diagnosis.waterfall import SizeWaterfall
 from workbook.errors import ParameterError, RunError
-from workbook.evaluation.sizes import AREA_RANGES, in_size
-from workbook.proofs.gains import FIGURE_OF
+from workbook.evaluation.sizes import AREA_RANGES, FIGURE_OF, in_size
 from workbook.remedies.base import Remedy
 from workbook.remedies.registry import all_remedies, parse_remedies
 from workbook.runs.folder import Run
