@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.row import Row, Timing, timed
 from bench.stock import few_images
-from workbook.runs.folder import finished_run
+from workbook.runs.listing import finished_run
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbook.evaluation.bootstrap import Figure, Samples
-from workbook.proofs.gains import FIGURE_OF
+from workbook.evaluation.sizes import FIGURE_OF
 
 IMAGES, RESAMPLES = 40, 50
 

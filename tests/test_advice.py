@@ -21,7 +21,7 @@ from bad_inputs import PETS, ordinary_user
 from processes import forked
 from run_folders import write_run
 from small_dataset import load, save, write_dataset
-from trained_run import ASKED, Trained
+from trained_run import ASKED, Place, Trained
 from workbook import cli
 from workbook.browse.app import free_port
 from workbook.browse.parameters import BrowseParameters
@@ -35,7 +35,8 @@ from workbook.errors import WorkbookError
 from workbook.files import PROJECT, outputs_root
 from workbook.models import device as devices
 from workbook.parameters import check
-from workbook.runs.folder import Run, create_run, finished_run, open_run
+from workbook.runs.folder import Run, create_run
+from workbook.runs.listing import finished_run, open_run
 from workbook.studies.study import read_grids
 from workbook.sweep.plan import asked_runs
 from workbook.training.job import prepare
@@ -46,26 +47,11 @@ from workbook.views import fonts
 from workbook.views.compare.tables import select
 
 
-@dataclass
-class Situation:
-    """`data/pets`, sound; `values` are the parameters that a person asks for, which advice may change."""
+@dataclass(frozen=True)
+class Situation(Place):
+    """`values` are the parameters that a person asks for, which advice may change."""
 
-    root: Path
-    trained: Trained
-    patch: pytest.MonkeyPatch
     values: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def pets(self) -> Path:
-        return self.root / "data" / "pets"
-
-    @property
-    def outputs(self) -> Path:
-        return self.root / "outputs"
-
-    @property
-    def run(self) -> Run:
-        return Run(self.outputs / "runs" / self.trained.run.name)
 
 
 @dataclass(frozen=True)

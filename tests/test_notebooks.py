@@ -14,7 +14,7 @@ import pytest
 from scenes import make_dataset
 from small_run import NARROW
 from workbook.notebooks import NOTEBOOKS, write_html
-from workbook.runs.folder import list_runs
+from workbook.runs.listing import list_runs
 from workbook.training.parameters import Parameters
 
 ROOT = NOTEBOOKS.parent

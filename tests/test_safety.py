@@ -133,7 +133,7 @@ def test_an_image_cannot_leave_its_folder(how: str, tmp_path: Path) -> None:
         OrderedCocoDataset(pipeline=[], **data)
     run = Run(tmp_path / "run")  # from somebody else, with such a val file
     run.folder.mkdir()
-    (run.folder / "config.py").write_text(f"data = {{'val': {data!r}}}\n")
+    (run.folder / "config.py").write_text(f"data = {{'train': {data!r}, 'val': {data!r}}}\n")
     (run.folder / "predictions.json").write_text("[]")
     with pytest.raises(DataError, match="leaves images/|link to a place outside images/"):
         detections(run)

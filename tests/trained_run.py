@@ -34,6 +34,28 @@ class Trained:
         return Run(Path(shutil.copytree(self.run.folder, outputs / "runs" / self.run.name)))
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a test may break things: `data/pets`, sound, and an outputs folder that is not there yet."""
+
+    root: Path
+    trained: Trained
+    patch: pytest.MonkeyPatch
+
+    @property
+    def pets(self) -> Path:
+        return self.root / "data" / "pets"
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def run(self) -> Run:
+        """The copy of the finished run, once `with_run` has made it."""
+        return Run(self.outputs / "runs" / self.trained.run.name)
+
+
 def train_one(root: Path) -> Trained:
     """Make the dataset and train on it."""
     make_dataset(root / "data", DATASET, train_images=4, val_images=2, classes=CLASSES)

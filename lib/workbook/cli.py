@@ -20,7 +20,7 @@ from rich.table import Table
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
 from workbook.parameters import check as check_values
-from workbook.runs.folder import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
+from workbook.runs.listing import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters, check_parameters
 

@@ -68,7 +68,7 @@ def test_check_counts_the_images_without_objects(pets: Path) -> None:
 
 
 @pytest.mark.parametrize(("boxes_xywh", "side", "words"), [
-    ([[0.2, 0.3, 0.5, 0.4], [0.1, 0.1, 0.9, 0.9]], 48, "no box is left to learn from: of 2 object(s) 2 have a side under 1 px"),
+    ([[7.2, 0.3, 0.5, 0.4], [0.1, 5.1, 0.9, 0.9]], 48, "no box is left to learn from: of 2 object(s) 2 have a side under 1 px"),
     ([[5.0, 6.0, 0.5, 9.0]], 48, "1 have a side under 1 px, and training leaves such out. A bbox is x, y, width, height in pixels"),
     ([[5.0, 6.0, 20.0, 9.0]], 31, "all 6 images have a side under 32 px, and training leaves such images out: scale them up"),
 ])

@@ -170,7 +170,7 @@ def test_a_diagnosis_in_other_numbers_says_so_and_is_made_again_where_they_are_t
     monkeypatch.setattr("workbook.diagnosis.made_from.has_bf16", lambda _: False)
     made_from = take_fingerprint(saved.run, saved.config, 0.5, torch.device("cpu"))
     assert made_from.precision == "fp32"
-    words = "; ".join(store.disagreement(saved.run, read_back(saved), made_from))
+    words = "; ".join(store.disagreement(saved.run, saved.waterfall, len(saved.detections), made_from))
     assert "AP of small objects 1.0000 instead of 0.5000" in words
     assert "the run computed in bf16, this diagnosis in fp32 on cpu" in words and "torch was 2.0.0" in words
     store.save(saved.run, read_back(saved), made_from)

@@ -5,8 +5,9 @@ import timm
 import torch
 
 from workbook.models.backbones import BACKBONES
+from workbook.models.state import read_state
 from workbook.models.timm_backbone import TimmBackbone, timm_state
-from workbook.models.weights import WeightsError, read_state
+from workbook.models.weights import WeightsError
 
 
 @pytest.fixture

@@ -203,6 +203,9 @@ def test_empty_images_are_shown(dataset: Dataset) -> None:
     assert len(shown) == 3 and len(shown[2]["gt_bboxes"].data) == 0
     full = {**dataset.train, "images": dataset.train["images"][:2]}
     context = context_of(dataset, "faster_rcnn")
+    with pytest.raises(ParameterError, match="stay in training already: leave out this remedy, or empty_images=used"):
+        REMEDIES["empty_images"].apply(config, context)
+    config.data.train.filter_empty_gt = True
     with pytest.raises(ParameterError, match="every image of train has an object"):
         REMEDIES["empty_images"].apply(config, type(context)(**{**vars(context), "train": full}))
 

@@ -16,7 +16,8 @@ from workbook.browse.samples import read_runs
 from workbook.diagnosis.store import load_or_diagnose
 from workbook.errors import RunError
 from workbook.runs.data import run_config
-from workbook.runs.folder import Run, finished_run, list_runs
+from workbook.runs.folder import Run
+from workbook.runs.listing import finished_run, list_runs
 from workbook.runs.load import load_trained
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters

@@ -10,7 +10,8 @@ from pathlib import Path
 from processes import forked
 from run_folders import cut, write_run
 from workbook.files import outputs_root
-from workbook.runs.folder import Run, create_run, list_runs, runs_root
+from workbook.runs.folder import Run, create_run, runs_root
+from workbook.runs.listing import list_runs
 from workbook.runs.numbers import exp_numbers
 
 ASKED = {"dataset": "d", "detector": "detr", "backbone": "resnet18"}

@@ -13,7 +13,8 @@ from made_proofs import NOTHING_HELPS
 from made_samples import trainings
 from workbook.proofs.curve import Curve
 from workbook.proofs.store import save_proof, search_folder
-from workbook.runs.folder import Run, list_runs
+from workbook.runs.folder import Run
+from workbook.runs.listing import list_runs
 from workbook.search import command
 from workbook.search.plan import Arm, Pace, make_plan
 from workbook.search.search import Search, Trial

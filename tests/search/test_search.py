@@ -21,7 +21,8 @@ from small_run import NARROW
 from workbook.errors import ParameterError, RunError
 from workbook.files import outputs_root
 from workbook.proofs.store import ArmResult, load_proof, search_folder
-from workbook.runs.folder import Run, list_runs, open_run
+from workbook.runs.folder import Run
+from workbook.runs.listing import list_runs, open_run
 from workbook.search.lab import Ask, Lab
 from workbook.search.plan import Arm, Plan
 from workbook.search.question import Question, arms_of, ask_question
@@ -126,6 +127,8 @@ def _check(found: Found, question: Question) -> None:
 
 def test_every_remedy_is_tried_or_says_why_not(question: Question) -> None:
     arms = {arm.key: arm for arm in arms_of(question, lab())}
+    assert all(set(arm.stages) <= set(question.diagnosis.stage_names) for arm in arms.values())
+    assert not any(arm.misfit.startswith((key, "remedies that")) for key, arm in arms.items()), "the plan names the arm already"
     assert arms["coco_start"].misfit and "load_from is empty" in arms["coco_start"].misfit
     assert not arms["longer_training"].misfit and arms["longer_training"].work == pytest.approx(2.0)
     assert arms["larger_images"].work == pytest.approx((96 / 64) ** 2)

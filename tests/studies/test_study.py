@@ -49,7 +49,7 @@ def test_a_claim_is_understood(text, left, right, figure, size, margin) -> None:
 
 
 def test_values_are_those_of_a_run_however_they_are_written() -> None:
-    sides = parse_claim("image=640 > image=320x320 on bbox_mAP_s", PVTS)
+    sides = parse_claim("image_s=640 > image_size=320x320 on bbox_mAP_s", PVTS)
     assert (sides.left.parameter, sides.left.value, sides.right.value) == ("image_size", (640, 640), (320, 320))
     assert parse_claim("b5 > b0 on bbox_mAP", PVTS).left.value == "pvtv2_b5"
 

@@ -11,7 +11,7 @@ import yaml
 from scenes import make_dataset
 from small_run import NARROW
 from workbook.files import read_json
-from workbook.runs.folder import list_runs
+from workbook.runs.listing import list_runs
 from workbook.studies.store import load, study_folder
 from workbook.studies.study import StudyError
 from workbook.sweep.study import run_study

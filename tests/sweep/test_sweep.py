@@ -32,7 +32,8 @@ from workbook.data.catalog import find_dataset
 from workbook.errors import ParameterError, RunError
 from workbook.files import outputs_root
 from workbook.progress import duration
-from workbook.runs.folder import Run, RunBusyError, create_run, list_runs, read_log
+from workbook.runs.folder import Run, RunBusyError, create_run, read_log
+from workbook.runs.listing import list_runs
 from workbook.studies.study import read_grids
 from workbook.sweep.command import run_sweep, split, sum_up
 from workbook.sweep.eta import Eta

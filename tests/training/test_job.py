@@ -16,7 +16,8 @@ from small_run import SMALL
 from workbook.data import reading
 from workbook.data.catalog import Dataset
 from workbook.files import outputs_root
-from workbook.runs.folder import list_runs, runs_root
+from workbook.runs.folder import runs_root
+from workbook.runs.listing import list_runs
 from workbook.training.job import Job, prepare
 from workbook.training.parameters import check_parameters
 from workbook.training.signals import StopSignals

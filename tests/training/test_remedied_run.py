@@ -47,7 +47,7 @@ def test_steps_record_and_table_follow_the_remedies() -> None:
     assert changed["small_oversampled"] == {"data.train.small_repeats": {"before": None, "after": 3}}
     assert changed["longer_training"]["runner.max_epochs"] == {"before": 1, "after": 2}
     table = comparison([run, other]).set_index("run")["remedies"]
-    assert (table[run.name], table[other.name]) == ("small_oversampled,soft_nms,longer_training", "")
+    assert (table[run.name], table[other.name]) == ("small_oversampled,soft_nms,longer_training", None)
     words = "The remedies differ: small_oversampled,soft_nms,longer_training"
     assert any(words in sentence for sentence in differences([run, other]))
     assert run.record["identity"]["remedies"] == table[run.name] and "remedies" not in other.record["identity"]

@@ -26,7 +26,8 @@ from workbook.files import outputs_root, read_json
 from workbook.models.backbones import BACKBONES
 from workbook.models.weights import WeightsError
 from workbook.runs.checkpoints import read_checkpoint
-from workbook.runs.folder import FIRST_RUN, RunBusyError, read_log
+from workbook.runs.folder import RunBusyError, read_log
+from workbook.runs.listing import FIRST_RUN
 from workbook.runs.load import load_trained
 from workbook.training.environment import peak_memory_mb
 from workbook.training.job import prepare

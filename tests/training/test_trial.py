@@ -52,10 +52,10 @@ def test_what_would_stop_a_training_stops_before_it(overrides: str, reason: str)
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_every_detector_passes_as_it_is_shipped(detector: str) -> None:
     asked = job("", detector=detector, backbone="resnet18", recipe="seed", pretrained="none")
-    require_trainable(asked.config, 3)
+    require_trainable(asked.config, "overrides", 3)
 
 
 def test_the_steps_are_counted_by_the_images_that_are_trained_on() -> None:
     asked = job("")
     with pytest.raises(ValueError, match="they leave 3 train images of 5"):
-        require_trainable(asked.config, 5)
+        require_trainable(asked.config, "overrides", 5)

@@ -17,7 +17,8 @@ from workbook.diagnosis.store import SavedDiagnosis, load
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS, Suspects, find_suspects
 from workbook.errors import RunError
 from workbook.evaluation.sizes import size_of
-from workbook.runs.folder import Run, finished_run, open_run, split_names
+from workbook.runs.folder import Run
+from workbook.runs.listing import finished_run, open_run, split_names
 
 # Attribute of an object in FiftyOne → the trace's column that it shows. With several runs each has its own, `stage_<run>`.
 OBJECT_ATTRIBUTES: dict[str, str] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,9 @@ class OrderedCocoDataset(CocoDataset):
         """The windows in which the image is tested beside its whole: none here, see tiles.WindowedValDataset."""
         return []
 
-    def window_item(self, index: int, window: Window) -> dict[str, Any]:
-        """A window of the image through the pipeline, without ground truth."""
-        raise NotImplementedError("this dataset has no windows")
+    def window_items(self, index: int) -> Iterator[tuple[Window, dict[str, Any]]]:
+        """Each of these windows, and what the pipeline makes of it, without ground truth; one at a time, for there may be many."""
+        return iter(())
 
 
 def indexed(tables: Coco) -> COCO:

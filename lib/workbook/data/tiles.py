@@ -6,6 +6,7 @@ arXiv:2202.06934, trains and tests so too). So training and validation show the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,8 +168,12 @@ class WindowedValDataset(OrderedCocoDataset):
         """The windows of an image; none where one would be the whole image."""
         return windows_of(self.data_infos[index], self.window_side)
 
-    def window_item(self, index: int, window: Window) -> dict[str, Any]:
-        """A window through the pipeline, without ground truth."""
+    def window_items(self, index: int) -> Iterator[tuple[Window, dict[str, Any]]]:
+        """Each window, and what the pipeline makes of it, without ground truth."""
+        for window in self.windows(index):
+            yield window, self._item(index, window)
+
+    def _item(self, index: int, window: Window) -> dict[str, Any]:
         none = np.zeros((0, 4), np.float32)
         info = {**self.data_infos[index], "width": window.width, "height": window.height}
         truth = {"bboxes": none, "labels": np.zeros(0, np.int64), "bboxes_ignore": none}

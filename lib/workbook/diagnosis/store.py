@@ -34,6 +34,7 @@ from workbook.diagnosis.trace import of_size
 from workbook.diagnosis.waterfall import Waterfall
 from workbook.errors import RunError
 from workbook.evaluation.columns import Detections
+from workbook.evaluation.sizes import FIGURE_OF
 from workbook.files import read_json, write_json, write_parquet
 from workbook.models.device import pick_device
 from workbook.runs.data import run_config
@@ -42,7 +43,6 @@ from workbook.runs.load import load_trained
 
 # A figure that differs by less from the run's own is the same: sums in another order.
 SAME_AP = 1e-6
-FIGURES = {"all": "bbox_mAP", "small": "bbox_mAP_s", "medium": "bbox_mAP_m", "large": "bbox_mAP_l"}
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def disagreement(run: Run, figures: Waterfall, detections: int, made_from: MadeF
     """
     metrics = run.metrics()
     found = []
-    for size, key in FIGURES.items():
+    for size, key in FIGURE_OF.items():
         before, here = metrics.get(key), figures.metrics["AP"][size].ap
         if before is not None and here is not None and abs(before - here) > SAME_AP:
             found.append(f"AP of {size} objects {here:.4f} instead of {before:.4f}")

@@ -44,18 +44,17 @@ def probe_views(
     perfect first stage adds a candidate in every view that shows all of the object.
     """
     probe = family.probe(model, batch, objects)
-    windows = dataset.windows(index)
-    if not windows:
+    if not dataset.windows(index):
         return probe
     info = dataset.data_infos[index]
     image = Window(0, 0, info["width"], info["height"])
     views = [_View(image, probe, np.arange(len(objects)), is_whole=True)]
-    for window in windows:
+    for window, item in dataset.window_items(index):
         shows = np.flatnonzero(visible_share(to_xyxy(objects.boxes_xywh), window) > 0)
         own = ImageObjects(objects.ids[shows], objects.labels[shows], objects.boxes_xywh[shows])
         own = replace(own, boxes_xywh=own.boxes_xywh - [window.x, window.y, 0, 0])
-        item = to_device(as_batch([dataset.window_item(index, window)]), batch["img"].device)
-        views.append(_View(window, family.probe(model, item, own), shows, is_whole=False))
+        of_window = to_device(as_batch([item]), batch["img"].device)
+        views.append(_View(window, family.probe(model, of_window, own), shows, is_whole=False))
     return _as_one(views, objects, image, suppression_iou(model))
 
 

@@ -20,8 +20,9 @@ from itertools import combinations
 
 from workbook.evaluation.bootstrap import FEWEST_IMAGES, Figure, Samples
 from workbook.evaluation.contrast import Contrast, contrast, holm_levels
+from workbook.evaluation.sizes import FIGURE_OF
 
-FIGURES = ("bbox_mAP", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
+FIGURES = tuple(FIGURE_OF.values())
 ERROR = 0.05  # the chance of any wrong winner on a page
 # With two seeds the variance between them is too rough. Where seeds move a figure as much as images do, and both are normal, this test
 # named a wrong winner on 6% (2 backbones) and 8% (5) of 20,000 simulated pages; with three on at most 5%.

@@ -13,6 +13,8 @@ AREA_RANGES: dict[str, tuple[float, float]] = {
     ALL: (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10),
 }
 SIZES = ("small", "medium", "large")
+# size → the name of its AP
+FIGURE_OF = {ALL: "bbox_mAP", "small": "bbox_mAP_s", "medium": "bbox_mAP_m", "large": "bbox_mAP_l"}
 
 
 def sizes_of(area: float) -> tuple[str, ...]:

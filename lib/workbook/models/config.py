@@ -25,8 +25,9 @@ from workbook.models.hooks import loaded_shapes, reading
 from workbook.models.override import override, require_as_asked
 from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
+from workbook.models.state import EXTRA, backbone_state, count_numbers, read_state
 from workbook.models.timm_backbone import TimmBackbone
-from workbook.models.weights import EXTRA, WeightsError, backbone_state, count_numbers, read_state
+from workbook.models.weights import WeightsError
 
 OUTPUT_NORM = re.compile(r"norm\d\.")  # the norm that mmdet adds behind each stage of Swin; no weight file holds it
 

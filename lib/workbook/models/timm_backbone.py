@@ -11,7 +11,8 @@ from mmdet.models.builder import BACKBONES
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from workbook.models.weights import EXTRA, WeightsError, backbone_state, count_numbers, read_state
+from workbook.models.state import EXTRA, backbone_state, count_numbers, read_state
+from workbook.models.weights import WeightsError
 
 STRIDES = (4, 8, 16, 32)
 

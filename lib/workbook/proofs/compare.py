@@ -9,8 +9,8 @@ import numpy as np
 from workbook.evaluation.bootstrap import Samples
 from workbook.evaluation.comparison import Difference, compare
 from workbook.evaluation.matching import Matches
-from workbook.evaluation.sizes import ALL
-from workbook.proofs.gains import FIGURE_OF, figure_values
+from workbook.evaluation.sizes import ALL, FIGURE_OF
+from workbook.proofs.gains import figure_values
 from workbook.proofs.store import SizeProof
 
 BEFORE, AFTER = "before", "after"

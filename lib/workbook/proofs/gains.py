@@ -21,7 +21,6 @@ from scipy.stats import t as student_t
 from workbook.evaluation.bootstrap import Figure, Samples
 
 LEVEL = 0.95
-FIGURE_OF = {"all": "bbox_mAP", "small": "bbox_mAP_s", "medium": "bbox_mAP_m", "large": "bbox_mAP_l"}  # size → its figure
 
 
 @dataclass(frozen=True)

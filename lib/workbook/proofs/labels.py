@@ -12,7 +12,7 @@ from typing import Any
 from workbook.diagnosis.store import SavedDiagnosis
 from workbook.diagnosis.suspects import find_suspects
 from workbook.evaluation.coco_metrics import evaluate
-from workbook.proofs.gains import FIGURE_OF
+from workbook.evaluation.sizes import FIGURE_OF
 
 
 @dataclass(frozen=True)

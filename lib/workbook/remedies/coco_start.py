@@ -50,7 +50,7 @@ COCO_START = Remedy(
     sources=(
         Source("ucas-vg/TinyBenchmark, tiny_benchmark/README.md", "TinyPerson AP50_tiny: ImageNet and fitted anchors 47.35, COCO with "
                "its own anchors 47.11, COCO with fitted anchors 49.76"),
-        Source("facebookresearch/detr, issue 495", "8,000 images: mAP 0 from scratch, .92 from COCO weights"),
+        Source("github.com/facebookresearch/detr#495", "8,000 images: mAP 0 from scratch, .92 from COCO weights"),
     ),
     traps=("without fitted anchors it does not help", "classes that COCO has may be found by what it learnt there, on other photos"),
     apply=apply,

@@ -29,8 +29,8 @@ EMPTY_IMAGES = Remedy(
     trains=True,
     cost="more steps an epoch, by the share of such images",
     sources=(
-        Source("open-mmlab/mmdetection, issue 5020", "the maintainers' answer to false alarms: filter_empty_gt=False"),
-        Source("open-mmlab/mmdetection, issue 2014", "mAP often drops with it"),
+        Source("github.com/open-mmlab/mmdetection#5020", "the maintainers' answer to false alarms: filter_empty_gt=False"),
+        Source("github.com/open-mmlab/mmdetection#2014", "mAP often drops with it"),
     ),
     traps=("an image that nobody labelled is no image without objects: it teaches the detector to miss them",),
     apply=apply,

@@ -113,8 +113,8 @@ FITTED_ANCHORS = Remedy(
     trains=True,
     cost="seconds to a minute before the training; none in training and at inference",
     sources=(
-        Source("Chasel-Tsui/mmdet-rfla, issue 4", "Faster R-CNN on AI-TOD: 11.1 AP with scales=[8], 20.9 with the best scales"),
-        Source("TianwenZhang0825/LS-SSDD-v1.0-OPEN, issue 3", "ships: AP50 .599 to .672, detections 2,723 to 5,282"),
+        Source("github.com/Chasel-Tsui/mmdet-rfla#4", "Faster R-CNN on AI-TOD: 11.1 AP with scales=[8], 20.9 with the best scales"),
+        Source("github.com/TianwenZhang0825/LS-SSDD-v1.0-OPEN#3", "ships: AP50 .599 to .672, detections 2,723 to 5,282"),
     ),
     traps=(
         "smaller anchors mean more false alarms: look at ranking",

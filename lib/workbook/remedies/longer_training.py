@@ -31,7 +31,7 @@ LONGER_TRAINING = Remedy(
     cost="twice the training time; nothing at inference",
     sources=(
         Source("fundamentalvision/Deformable-DETR, README", "DETR on COCO: AP_s 20.5 after 500 epochs; Deformable DETR 27.1 after 50"),
-        Source("facebookresearch/detr, issue 495", "8,000 images: mAP 0 after 40 epochs from scratch, .92 after 300 from COCO weights"),
+        Source("github.com/facebookresearch/detr#495", "8,000 images: mAP 0 after 40 epochs from scratch, .92 after 300 from COCO weights"),
     ),
     traps=(
         "a few dozen images are learnt by heart: the loss on train falls on while AP on val does not rise",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbook.remedies import tiles_at_test
-from workbook.remedies.base import DENSE, PIXELS, QUERY, TWO_STAGE, Context, Remedy, Source
+from workbook.remedies.base import FAMILIES, PIXELS, Context, Remedy, Source
 from workbook.remedies.config import import_module
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ TILES = Remedy(
     key="tiles",
     title="Tiles",
     about="training on windows of the images beside their whole, cut while they are read, and testing in the same way",
-    stages=("proposals", "candidates", "queries", "class", "box", "not counted"),
-    families=(TWO_STAGE, DENSE, QUERY),
+    stages=tiles_at_test.STAGES,
+    families=FAMILIES,
     trains=True,
     cost="an epoch shows each image and each window with objects, evaluation takes a pass for each; no copy on disk",
     sources=(

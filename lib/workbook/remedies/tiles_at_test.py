@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from workbook.data.reading import SMALLEST_SIDE
 from workbook.data.windows import OVERLAP
-from workbook.remedies.base import DENSE, PIXELS, QUERY, TWO_STAGE, Context, MisfitError, Remedy, Source
+from workbook.remedies.base import FAMILIES, PIXELS, Context, MisfitError, Remedy, Source
 from workbook.remedies.config import import_module, transforms
 
 if TYPE_CHECKING:
     from mmcv import Config
 
+STAGES = ("proposals", "candidates", "queries", "class", "box", "not counted")
 MODULE = "workbook.data.tiles"  # registers the datasets and the loader that are named here
 LOADER = "LoadImageFromFile"  # what a window's loader takes the place of: the first step of the pipelines
 
@@ -65,8 +66,8 @@ TILES_AT_TEST = Remedy(
     key="tiles_at_test",
     title="Tiles when testing",
     about="each image is tested in windows beside its whole; of what several of them find, the surest stays",
-    stages=("proposals", "candidates", "queries", "class", "box", "not counted"),
-    families=(TWO_STAGE, DENSE, QUERY),
+    stages=STAGES,
+    families=FAMILIES,
     trains=False,
     cost="evaluation takes as many passes as an image has windows, and one",
     sources=(

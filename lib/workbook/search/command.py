@@ -16,6 +16,7 @@ from workbook.diagnosis.store import SavedDiagnosis, load_or_diagnose
 from workbook.errors import RunError
 from workbook.files import read_json, write_json
 from workbook.progress import duration
+from workbook.proofs.compare import AFTER, BEFORE
 from workbook.proofs.curve import Curve
 from workbook.proofs.labels import label_bound
 from workbook.proofs.store import (
@@ -30,11 +31,12 @@ from workbook.proofs.store import (
     search_folder,
     unmeasured,
 )
-from workbook.runs.folder import Run, open_run
+from workbook.runs.folder import Run
+from workbook.runs.listing import open_run
 from workbook.search.lab import Lab, with_remedies
 from workbook.search.parameters import parse_budget
 from workbook.search.plan import Arm, Pace, Plan, make_plan
-from workbook.search.prove import AFTER, BEFORE, not_proven, prove
+from workbook.search.prove import not_proven, prove
 from workbook.search.question import Question, arms_of, ask_question
 from workbook.search.search import Found, Search
 from workbook.sweep.command import INTERRUPTED, open_executor

@@ -17,7 +17,8 @@ from workbook.evaluation.columns import Detections, GroundTruth
 from workbook.evaluation.matching import Matches, match
 from workbook.files import read_json
 from workbook.runs.config import read_config
-from workbook.runs.folder import Run, open_run
+from workbook.runs.folder import Run
+from workbook.runs.listing import open_run
 from workbook.search.work import Work, works_of
 from workbook.sweep.eta import Eta
 from workbook.sweep.execute import execute

@@ -10,7 +10,7 @@ import numpy as np
 from workbook.diagnosis.store import SavedDiagnosis
 from workbook.errors import RunError
 from workbook.evaluation.sizes import AREA_RANGES
-from workbook.proofs.compare import objects_by_size, recall
+from workbook.proofs.compare import AFTER, BEFORE, objects_by_size, recall
 from workbook.proofs.compare import prove as compare_settings
 from workbook.proofs.store import Control, Cost
 from workbook.search.lab import Ask, Lab, Measurement, require_all, with_remedies
@@ -19,7 +19,7 @@ from workbook.search.question import Question
 from workbook.search.work import Work, stretched
 from workbook.training.parameters import Parameters
 
-BEFORE, AFTER, CONTROL = "before", "after", "control"
+CONTROL = "control"
 IS_CONTROL = ("longer_training",)  # a winner of these alone is the baseline with more steps already
 Settings = Mapping[str, Sequence[Measurement]]
 

@@ -10,8 +10,7 @@ from workbook.data.cuts import cut_for_search
 from workbook.diagnosis.store import SavedDiagnosis, load_or_diagnose
 from workbook.diagnosis.waterfall import SizeWaterfall
 from workbook.errors import ParameterError, RunError
-from workbook.evaluation.sizes import AREA_RANGES, in_size
-from workbook.proofs.gains import FIGURE_OF
+from workbook.evaluation.sizes import AREA_RANGES, FIGURE_OF, in_size
 from workbook.remedies.base import Remedy
 from workbook.remedies.registry import all_remedies, parse_remedies
 from workbook.runs.folder import Run
@@ -103,8 +102,9 @@ def _arm(remedy: Remedy, others: Sequence[Remedy], question: Question, baseline:
     """found: the work of the run with this remedy, or why it does not fit."""
     excludes = frozenset(other.key for other in others if remedy.key in other.excludes) | frozenset(remedy.excludes)
     work = found.total / baseline.total if isinstance(found, Work) and remedy.trains else 0.0
-    misfit = " ".join(found.split()) if isinstance(found, str) else ""
+    misfit = " ".join(found.split()).rpartition(f"- {remedy.key}: ")[2] if isinstance(found, str) else ""
     trained = frozenset({remedy.key} if remedy.trains else ())
+    stages = tuple(stage for stage in remedy.stages if stage in question.diagnosis.stage_names)
     return Arm(
-        (remedy.key,), trained, remedy.stages, promised(remedy.stages, question.costs) or 0.0, work, excludes, misfit,
+        (remedy.key,), trained, stages, promised(stages, question.costs) or 0.0, work, excludes, misfit,
     )

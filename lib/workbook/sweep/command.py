@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from workbook.files import outputs_root
-from workbook.runs.folder import list_runs, unreadable
+from workbook.runs.listing import list_runs, unreadable
 from workbook.studies.grids import Grid, Value
 from workbook.studies.study import read_grids
 from workbook.sweep.eta import Eta

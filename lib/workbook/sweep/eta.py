@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from heapq import heapreplace
 from typing import Any
 
-from workbook.runs.folder import list_runs
+from workbook.runs.listing import list_runs
 from workbook.sweep.plan import Entry, Kind, kind_of
 
 MACHINE = ("gpu", "cpu", "cores")

@@ -37,13 +37,12 @@ def with_windows(
     to the neighbour; of what several views find, the one with the highest score stays as it is (see
     evaluation/merging.py).
     """
-    windows = dataset.windows(index)
-    if not windows:
+    if not dataset.windows(index):
         return boxes_by_class
     info = dataset.data_infos[index]
     views = [_detections(boxes_by_class)]
-    for window in windows:
-        batch = to_device(as_batch([dataset.window_item(index, window)]), device)
+    for window, item in dataset.window_items(index):
+        batch = to_device(as_batch([item]), device)
         batch["img_metas"][0]["batch_input_shape"] = tuple(batch["img"].shape[-2:])  # DETR's masks are of this size
         found = model.simple_test(batch["img"], batch["img_metas"], rescale=True)[0]
         views.append(of_window(_detections(found), window, info["width"], info["height"]))

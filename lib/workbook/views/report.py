@@ -16,7 +16,8 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.files import outputs_root, read_json, write_text
-from workbook.runs.folder import Run, list_runs, now, unreadable
+from workbook.runs.folder import Run, now
+from workbook.runs.listing import list_runs, unreadable
 from workbook.studies.store import known_studies, load_verdicts, study_folder
 from workbook.studies.verdicts import Verdict
 from workbook.views.compare.reported import REPORTED, with_reported

@@ -9,7 +9,8 @@ import pytest
 
 from run_folders import write_run
 from workbook.errors import RunError
-from workbook.runs.folder import Run, create_run, unreadable
+from workbook.runs.folder import Run, create_run
+from workbook.runs.listing import unreadable
 from workbook.views.compare import tables
 
 ORIGINAL = [

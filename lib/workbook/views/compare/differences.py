@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbook.runs.aspects import aspect_words, aspects
-from workbook.runs.folder import Run, by_start
+from workbook.runs.folder import Run
+from workbook.runs.listing import by_start
 from workbook.views.compare.tables import as_text, comparison, numbers_of
 
 SHOWN = 5  # values of one of them that a sentence names; fifty runs of fifty seeds would fill the page

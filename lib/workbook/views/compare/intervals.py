@@ -14,7 +14,8 @@ from pandas.io.formats.style import Styler
 from workbook.errors import RunError
 from workbook.evaluation.bootstrap import Interval
 from workbook.evaluation.comparison import FIGURES, Difference
-from workbook.runs.folder import Run, by_start
+from workbook.runs.folder import Run
+from workbook.runs.listing import by_start
 from workbook.runs.samples import samples_of
 from workbook.views.compare.tables import numbers_of
 from workbook.views.compare.winners import differences_of, settings_of

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from workbook.parameters import Asked, read_name
-from workbook.runs.folder import list_runs
+from workbook.runs.listing import list_runs
 from workbook.runs.parameters import RunNames
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from workbook.errors import RunError
 from workbook.evaluation.comparison import FIGURES
-from workbook.runs.folder import Run, by_start, unreadable
+from workbook.runs.folder import Run
+from workbook.runs.listing import by_start, unreadable
 from workbook.views.compare.differences import differences
 from workbook.views.compare.tables import as_text
 from workbook.views.compare.winners import Setting, differences_of, in_sentences, settings_of

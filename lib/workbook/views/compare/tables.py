@@ -16,7 +16,8 @@ import pandas as pd
 from workbook.errors import RunError
 from workbook.files import write_text
 from workbook.runs.aspects import ABSENT, value_at
-from workbook.runs.folder import Run, by_start, list_runs, no_runs, open_run, split_names, with_later_parameters
+from workbook.runs.folder import Run, with_later_parameters
+from workbook.runs.listing import by_start, list_runs, no_runs, open_run, split_names
 from workbook.runs.numbers import exp_numbers
 
 if TYPE_CHECKING:  # it loads matplotlib, which the command line does not need
@@ -51,7 +52,7 @@ REAL = ("initial lr", *(f"val/{key}" for key in FIGURES), "parameters (M)", "tra
 def select(names: str | Sequence[str] = "", dataset: str = "") -> list[Run]:
     """The runs of these names, listed or separated by commas (empty = all), on this dataset (empty = any), oldest first.
 
-    A run folder that cannot be read is passed over; `runs.folder.unreadable` names it. Raises RunError for an unknown name, for a dataset
+    A run folder that cannot be read is passed over; `runs.listing.unreadable` names it. Raises RunError for an unknown name, for a dataset
     without runs, and when there is no run; it lists what is there.
     """
     known = list_runs()
@@ -151,7 +152,7 @@ def _row(number: int, run: Run) -> dict[str, Any]:
     record = with_later_parameters(run.record)
     line = best_val_line(run)
     row = {column: value_at(record, path) for column, path in {**SETTINGS, **ADDED, **WHERE_DIFFERENT}.items()}
-    row = {column: None if value is ABSENT else value for column, value in row.items()}
+    row = {column: None if value is ABSENT or value == "" else value for column, value in row.items()}
     if row["Image size"]:
         row["Image size"] = "x".join(map(str, row["Image size"]))
     if record["status"] != "done":  # what run.json says at the end is not written yet: the log knows

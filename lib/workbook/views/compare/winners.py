@@ -12,7 +12,8 @@ import pandas as pd
 from workbook.errors import RunError
 from workbook.evaluation.comparison import FIGURES, Difference, compare
 from workbook.runs.aspects import aspects
-from workbook.runs.folder import Run, by_start
+from workbook.runs.folder import Run
+from workbook.runs.listing import by_start
 from workbook.runs.samples import samples_of
 from workbook.views.compare.differences import in_ranges
 from workbook.views.compare.tables import as_text, numbers_of

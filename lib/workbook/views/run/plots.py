@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from workbook.runs.folder import Run, by_start
+from workbook.runs.folder import Run
+from workbook.runs.listing import by_start
 from workbook.views.compare.tables import comparison, labels
 from workbook.views.style import COLORS, LINES, MARKERS, MISSING, NOTHING, OUTSIDE, new_axes, span
 

@@ -8,7 +8,8 @@ import pandas as pd
 
 from workbook.models.backbones import find_backbone
 from workbook.models.recipes import find_recipe
-from workbook.runs.folder import Run, open_run
+from workbook.runs.folder import Run
+from workbook.runs.listing import open_run
 from workbook.studies.causes import Cause
 from workbook.studies.settings import shared
 from workbook.studies.store import SavedStudy

@@ -10,7 +10,7 @@ import pytest
 from run_folders import cut, write_run
 from workbook.errors import RunError
 from workbook.files import outputs_root
-from workbook.runs.folder import broken_runs, finished_run, list_runs, open_run, unreadable
+from workbook.runs.listing import broken_runs, finished_run, list_runs, open_run, unreadable
 
 # ---- broken folders --------------------------------------------------------------------------------------------------
 
