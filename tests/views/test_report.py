@@ -114,7 +114,7 @@ def test_what_is_broken_is_named_and_the_rest_is_there(root) -> None:
     text = write_report().read_text()
     page = Page(text)
     assert "resnet50" in page.cells and "good" in page.cells and "finer_level" in page.cells
-    for words in ("Left out because unreadable: 1 run folder", f"{without.name}: ", "bad/verdicts.json is not valid JSON",
+    for words in ("Left out because unreadable: 2 run folders", f"{without.name} (", "bad/verdicts.json is not valid JSON",
                   "a/proof.json is not valid JSON", "b/proof.json is no proof of a remedy"):
         assert words in text, words
 

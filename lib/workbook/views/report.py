@@ -86,18 +86,10 @@ def page(root: Path) -> str:
 
 
 def _runs(root: Path) -> str:
-    """Every run with its figures and links to its pages; a run whose files are broken is named, not left out."""
-    tables = []
-    broken = []
-    runs: dict[str, Run] = {}
-    for run in list_runs():
-        try:
-            tables.append(comparison([run]))
-            runs[run.name] = run
-        except RunError as error:
-            broken.append(f"{run.name}: {error}")
-    notes = [*broken, *filter(None, [unreadable()])]
-    table = pd.concat(tables, ignore_index=True) if tables else comparison([])
+    """Every run with its figures and links to its pages, and the folders that cannot be read, with the reasons."""
+    runs = {run.name: run for run in list_runs()}
+    notes = list(filter(None, [unreadable()]))
+    table = comparison(list(runs.values()))
     datasets = sorted({str(name) for name in table["dataset"].dropna()} | set(_reported_datasets(root)))
     rows = []
     for row in with_reported(table, datasets).to_dict("records"):

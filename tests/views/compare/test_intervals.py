@@ -76,7 +76,7 @@ def test_what_cannot_be_compared_has_no_differences(root) -> None:
 def test_the_figure_of_pairs_draws_every_pair_with_its_interval(root) -> None:
     found, _ = compared(three_seeds(root, {"resnet18": 0.4, "swin_t": 0.9, "resnet50": 0.42}))
     panels = plots.pairs_by_size(found)
-    assert [ax.get_title().partition(":")[0] for ax in panels] == ["bbox_mAP", "bbox_mAP_s", "bbox_mAP_l"]
+    assert [(ax.get_title() + ax.get_title(loc="left")).partition(":")[0] for ax in panels] == ["bbox_mAP", "bbox_mAP_s", "bbox_mAP_l"]
     first = [each for each in found if each.figure == "bbox_mAP"]
     assert [line.get_xdata()[0] for line in panels[0].lines if line.get_marker() == "o"] == [each.value for each in first]
     spans = [segment[:, 0].tolist() for part in panels[0].collections for segment in part.get_segments()]
@@ -104,7 +104,8 @@ def test_reported_rows_stand_in_the_table_and_the_plots_and_have_no_interval(roo
     assert len(interval_table([run])) == 1
     ax = plots.map_by_size(table)
     assert "0.231" in [text.get_text() for text in ax.texts] and "1-1 R50 (reported)" in [tick.get_text() for tick in ax.get_yticklabels()]
-    assert plots.map_against_parameters(table).get_title().endswith("no figures: Exp 1-1)")
+    ax = plots.map_against_parameters(table)
+    assert (ax.get_title() + ax.get_title(loc="left")).endswith("no figures: Exp 1-1)")
     _, markdown = write_comparison(table, root)
     assert "| 1-1 " in markdown.read_text() and "reported" in markdown.read_text()
     assert with_reported(comparison([run]), ["other"])["Exp num"].tolist() == [1]

@@ -69,7 +69,7 @@ def test_the_claims_are_drawn_with_their_intervals(study) -> None:
 def test_the_causes_are_drawn_a_panel_a_claim_and_filled_where_they_differ(study) -> None:
     ax, = plots.causes(study)
     diamonds = [line for line in ax.lines if line.get_marker() == "D"]
-    assert [line.get_xdata()[0] for line in diamonds] == [-0.2, 0.02] and ax.get_title() == CLAIM
+    assert [line.get_xdata()[0] for line in diamonds] == [-0.2, 0.02] and ax.get_title() + ax.get_title(loc="left") == CLAIM
     assert [line.get_markerfacecolor() == "white" for line in diamonds] == [False, True]
     empty, = plots.causes(replace(study, causes=()))
     assert "no claim has runs on both sides" in empty.texts[0].get_text()
