@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import workbook  # noqa: F401  as in every process of a user: it says how threads wait, before torch is loaded
+
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 START, END = "<!-- made by make bench -->", "<!-- end -->"

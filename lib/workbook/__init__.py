@@ -3,6 +3,9 @@
 import logging
 import warnings
 
+from workbook.cores import let_waiting_threads_sleep
+
+let_waiting_threads_sleep()
 # Words of other packages about themselves, which every notebook and command would begin with.
 warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release", category=UserWarning)
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm.auto; the bars here need no widgets
