@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from diagnosed import diagnosed, jittered, lost_at
 from workbook.diagnosis import store
@@ -91,8 +92,17 @@ def rewrite(saved: SavedDiagnosis, **changed: Any) -> None:
     write_json(path, {**content, "made_from": {**content["made_from"], **changed}})
 
 
-CHANGES = {"predictions": change_predictions, "val": change_val, "checkpoint": change_checkpoint, "code": change_code,
-           "versions": change_versions}
+def change_a_picture(saved: SavedDiagnosis) -> None:
+    val = saved.config.data.val
+    name = saved.ground_truth["images"][0]["file_name"]
+    path = Path(val.img_prefix) / name
+    Image.new("RGB", Image.open(path).size, "red").save(path)
+
+
+CHANGES = {
+    "predictions": change_predictions, "pictures": change_a_picture, "val": change_val, "checkpoint": change_checkpoint,
+    "code": change_code, "versions": change_versions,
+}
 
 
 @pytest.mark.parametrize("what", CHANGES)

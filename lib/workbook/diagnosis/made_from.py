@@ -15,6 +15,8 @@ import torch
 from mmcv import Config
 
 import workbook
+from workbook.data.images import image_files
+from workbook.data.reading import read_coco
 from workbook.errors import RunError
 from workbook.models.device import has_bf16
 from workbook.models.weights import sha256
@@ -41,6 +43,7 @@ class MadeFrom:
     predictions: str
     val: str
     train: str
+    pictures: str
 
     @property
     def fingerprint(self) -> str:
@@ -71,8 +74,15 @@ def take_fingerprint(run: Run, config: Config, iou: float, device: torch.device)
     }
     return MadeFrom(
         iou=float(iou), device=str(device), precision=trained_in if has_bf16(device) else "fp32", versions=versions(),
-        code=_code(), **{name: _hash(path) for name, path in files.items()},
+        code=_code(), **{name: _hash(path) for name, path in files.items()}, pictures=_pictures(config),
     )
+
+
+def _pictures(config: Config) -> str:
+    """The images of val by name and content, as 16 hex digits."""
+    names = sorted(str(image["file_name"]) for image in read_coco(Path(config.data.val.ann_file))["images"])
+    files = image_files(Path(config.data.val.img_prefix), names)
+    return hashlib.sha256(json.dumps([[name, file.sha256] for name, file in files.items()]).encode()).hexdigest()[:16]
 
 
 @cache

@@ -22,7 +22,7 @@ from workbook.models.backbones import Backbone
 from workbook.models.detectors import Detector
 from workbook.models.gpu_ops import use_wheel_kernels
 from workbook.models.hooks import loaded_shapes, reading
-from workbook.models.override import override, require_as_asked
+from workbook.models.merge_overrides import merge_overrides, require_as_asked
 from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
 from workbook.models.state import EXTRA, backbone_state, count_numbers, read_state
@@ -74,7 +74,7 @@ def build_config(
             custom_imports=dict(imports=["workbook.data.mmdet_dataset", "workbook.models.roi_align", "workbook.models.timm_backbone"]),
         )
     )
-    override(config, overrides or {})
+    merge_overrides(config, overrides or {})
     require_as_asked(config, image_size, len(dataset.classes))
     return config
 

@@ -31,9 +31,9 @@ from workbook.evaluation.bootstrap import Samples, bootstrap
 from workbook.evaluation.coco_metrics import evaluate
 from workbook.evaluation.matching import match
 from workbook.files import WriteError, read_json, write_json
-from workbook.models.config import override
 from workbook.models.detectors import find_detector
 from workbook.models.device import has_bf16, pick_device
+from workbook.models.merge_overrides import merge_overrides
 from workbook.models.overrides import parse_overrides
 from workbook.models.weights import sha256
 from workbook.remedies.apply import Applied, apply_remedies, overridden
@@ -127,7 +127,7 @@ def _changed(run: Run, remedies: Sequence[Any], overrides: Mapping[str, Any]) ->
         epochs=asked["epochs"],
     )
     try:
-        override(config, overrides)
+        merge_overrides(config, overrides)
     except ValueError as error:
         raise ParameterError(str(error)) from None
     applied = apply_remedies(config, remedies, context)

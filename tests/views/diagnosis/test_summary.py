@@ -16,7 +16,7 @@ from workbook.views.diagnosis.summary import cost_table, summarize
 
 def test_one_cause_is_named_with_its_remedies(tmp_path: Path) -> None:
     words = summarize(diagnosed(tmp_path, [lost_at("box", box) for box in jittered(12)]))
-    assert "**Of 12 small objects 12 are missed.** 12 get no box that fits (IoU 0.5), their best boxes with a median IoU of 0.4" in words
+    assert "**All 12 small objects are missed.** 12 get no box that fits (IoU 0.5), their best boxes with a median IoU of 0.4" in words
     assert "**The costliest stage both to be found (AP50) and to fit (AP) is box**: the interval of its lead" in words
     assert "What may help at box" in words and "larger images: one pixel" in words and "What may help at class" not in words
     assert "For small objects (12 objects in 12 images): AP50 0.000 (0.000 to 0.221, on simulated data" in words

@@ -53,12 +53,12 @@ def another_detector(diagnosis: SavedDiagnosis) -> str:
 
 
 def missed(diagnosis: SavedDiagnosis, objects: pd.DataFrame, noun: str) -> str:
-    """Of so many objects so many are missed, by which stage, and why there; then those that are found too late."""
+    """How many objects are missed, by which stage, and why there; then those that are found too late."""
     total = len(objects)
     lost = int((~objects["detected"]).sum())
-    start = f"**{_all(total, noun)} found.**"
-    if lost:
-        start = f"**Of {counted(total, noun)} {lost} {'is' if lost == 1 else 'are'} missed.**"
+    start = f"**Of {counted(total, noun)} {lost} {'is' if lost == 1 else 'are'} missed.**"
+    if lost in (0, total):
+        start = f"**{_all(total, noun)} {'missed' if lost else 'found'}.**"
     losses = [_loss(part, objects, diagnosis) for part in diagnosis.family.parts if part is not RANKING]
     reasons = "; ".join(loss for loss in losses if loss)
     late = _loss(RANKING, objects, diagnosis)

@@ -12,7 +12,7 @@ from workbook.models.kinds import default_of, fitted
 FRESH = "_delete_"  # mmcv's word for a group that replaces another one whole
 
 
-def override(config: Config, overrides: Mapping[str, Any]) -> None:
+def merge_overrides(config: Config, overrides: Mapping[str, Any]) -> None:
     """Apply mmcv-style `a.b.c = value` to `config`.
 
     Raises ValueError when there is nothing above the last key, when a value is of another kind than the one that it replaces, and
