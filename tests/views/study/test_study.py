@@ -64,6 +64,8 @@ def test_the_claims_are_drawn_with_their_intervals(study) -> None:
     assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [0.05]
     assert [segment[:, 0].tolist() for part in ax.collections for segment in part.get_segments()] == [[0.01, 0.09]]
     assert {"supported", "  open: cannot be compared"} <= {text.get_text() for text in ax.texts}
+    margin, = ax.patches  # of the claim of equality alone
+    assert (margin.get_x(), margin.get_width()) == (-0.01, 0.02) and margin.get_y() < 1 < margin.get_y() + margin.get_height()
 
 
 def test_the_causes_are_drawn_a_panel_a_claim_and_filled_where_they_differ(study) -> None:

@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from workbook.studies.causes import Cause
+from workbook.studies.claim import match_form
 from workbook.studies.store import SavedStudy
 from workbook.studies.verdicts import CONFOUNDED, CONTRADICTED, OPEN, SUPPORTED
 from workbook.views.style import COLORS, MISSING, new_axes, new_grid
@@ -18,9 +19,14 @@ LOOK = {SUPPORTED: (COLORS[2], "o"), CONTRADICTED: (COLORS[3], "X"), OPEN: ("whi
 
 
 def claims(study: SavedStudy, *, ax: Axes | None = None) -> Axes:
-    """The difference of each claim, left less right, with its corrected interval; a claim that could not be compared says so."""
+    """The difference of each claim, left less right, with its corrected interval; a claim that could not be compared says so.
+
+    Behind a claim of equality lies the margin within which it calls two settings equal.
+    """
     ax = ax or new_axes(9, 1.4 + 0.55 * max(len(study.verdicts), 1))
     for row, verdict in enumerate(study.verdicts):
+        if margin := match_form(verdict.claim)["margin"]:
+            ax.barh(row, 2 * float(margin), left=-float(margin), height=0.8, color=".92", hatch="///", edgecolor=".7", linewidth=0)
         if verdict.value is None:
             ax.text(0, row, f"  {verdict.verdict}: cannot be compared", va="center", fontsize=9, **MISSING)
             continue
@@ -32,7 +38,8 @@ def claims(study: SavedStudy, *, ax: Axes | None = None) -> Axes:
     ax.axvline(0, color=".4", linewidth=0.9)
     ax.set(yticks=range(len(study.verdicts)), yticklabels=[verdict.claim for verdict in study.verdicts])
     ax.set_ylim(max(len(study.verdicts), 1) - 0.5, -0.7)
-    ax.set_xlabel("left less right in the claim's own figure, with its corrected interval")
+    hatched = "; hatched: the margin of a claim of equality" if ax.patches else ""
+    ax.set_xlabel(f"left less right in the claim's own figure, with its corrected interval{hatched}")
     ax.set_title("The claims and their verdicts")
     ax.grid(False, axis="y")
     sns.despine(ax=ax, left=True)
