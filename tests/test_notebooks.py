@@ -74,13 +74,13 @@ def test_data_train_and_compare_one_after_the_other(root: Path) -> None:
 
     diagnosed = workbook("diagnose", run.name)
     assert diagnosed.returncode == 0, diagnosed.stderr
-    assert "Of 2 small objects" in diagnosed.stdout and str(run.folder / "3_diagnose.html") in diagnosed.stdout
+    assert "Both small objects are missed" in diagnosed.stdout and str(run.folder / "3_diagnose.html") in diagnosed.stdout
     assert (run.folder / "figures" / "waterfall.png").exists()
     made = (run.folder / "waterfall.json").stat().st_mtime_ns
     again = through_papermill("3_diagnose", root, {"other": run.name})
     assert (run.folder / "waterfall.json").stat().st_mtime_ns == made, "what is kept is read, not computed again"
     shown = [output for output in outputs(again) if "text/markdown" in output.get("data", {})]
-    assert "Of 2 small objects" in shown[0].data["text/markdown"] and "the same run" in shown[-1].data["text/markdown"]
+    assert "Both small objects are missed" in shown[0].data["text/markdown"] and "the same run" in shown[-1].data["text/markdown"]
     first = next(cell for cell in again.cells if cell.cell_type == "code" and any("image/png" in o.get("data", {}) for o in cell.outputs))
     assert "waterfall" in first.source and pictures(again) >= 8
 

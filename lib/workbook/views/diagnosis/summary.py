@@ -249,7 +249,8 @@ def counted(count: int, noun: str) -> str:
 
 
 def _all(count: int, noun: str) -> str:
-    return f"The only {noun} is" if count == 1 else f"All {count:,} {noun}s are"
+    few = {1: f"The only {noun} is", 2: f"Both {noun}s are"}
+    return few.get(count, f"All {count:,} {noun}s are")
 
 
 def _of_them(count: int, of: int) -> str:
