@@ -94,6 +94,9 @@ def test_object_sizes_add_up_and_move_with_the_resize(dataset):
     assert [text.get_text() for text in after.texts] == ["small 100%", "medium 0%", "large 0%"]
     assert "32x32" in after.get_title(loc="left") + after.get_title()
     assert before.get_ylim() == after.get_ylim() and before.get_xlim() == after.get_xlim()
+    for ax in (before, after):
+        low, high = ax.get_xlim()
+        assert all(low < text.get_position()[0] < high for text in ax.texts) and low < 32 / 1.5 and high > 96 * 1.5
     for line in (32, 96):
         assert any(np.allclose(drawn.get_xdata(), line) for drawn in before.lines)
     for ax in (before, after):

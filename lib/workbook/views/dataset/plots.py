@@ -63,8 +63,9 @@ def object_sizes(found: pd.DataFrame, *, axes: Sequence[Axes] | None = None) -> 
     panels = list(axes) if axes is not None else list(
         plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained", sharex=True, sharey=True)[1])
     sides = np.sqrt(found[["area", "area_resized"]].to_numpy(dtype=float))
-    low, high = (sides.min(), sides.max()) if len(found) else BORDERS
-    bins = np.geomspace(max(low, 1) * 0.95, max(high, low + 1) * 1.05, 30)
+    low = sides.min(initial=BORDERS[0] / 2)  # each size has room for its name, also where no object has it
+    high = sides.max(initial=BORDERS[1] * 2)
+    bins = np.geomspace(max(low, 1) * 0.95, high * 1.05, 30)
     into = "x".join(map(str, found.attrs["image_size"]))
     columns = {"area": "in the original", "area_resized": f"after the resize into {into}"}
     for ax, (column, when) in zip(panels, columns.items(), strict=True):
