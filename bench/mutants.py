@@ -33,6 +33,7 @@ TESTS = {
     "diagnosis/false_positives.py": ["diagnosis/test_false_positives.py"],
     "diagnosis/suspects.py": ["diagnosis/test_suspects.py"],
     "diagnosis/store.py": ["diagnosis/test_store.py", "views/diagnosis/test_summary.py"],
+    "diagnosis/views.py": ["diagnosis/test_views.py"],
     "diagnosis": ["diagnosis/test_oracle.py", "diagnosis/test_trace.py", "diagnosis/test_waterfall.py", "diagnosis/test_store.py",
                   "views/diagnosis/test_summary.py", "diagnosis/test_plugins.py"],
     "training/train.py": ["training/test_train.py", "training/test_against_stock.py", "training/test_resume.py"],
