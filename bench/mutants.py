@@ -82,12 +82,28 @@ def _counted_nodes(tree: ast.AST) -> list[ast.AST]:
 
 
 def _uncounted(node: ast.AST) -> list[ast.AST]:
-    """What of a node is no computation: annotations, decorators, words, and the message of an error."""
+    """What of a node is no computation, or computes the same when it is changed.
+
+    The first are annotations, decorators, words and the messages of errors. The second: an empty array has neither zeros nor ones; an
+    `axis` of -1 is mostly that of 1; `strict` matters where lengths differ, which no caller lets happen; `order` is a mere rank.
+    """
     parts: list[Any] = [getattr(node, name, None) for name in ("annotation", "returns")]
     parts += getattr(node, "decorator_list", [])
+    if isinstance(node, ast.Call):
+        parts += [keyword.value for keyword in node.keywords if keyword.arg in ("axis", "strict", "order")]
+        if _is_empty_array(node):
+            parts += [node.func, *node.args]
     if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert):
         parts.append(node)
     return [part for part in parts if part is not None]
+
+
+def _is_empty_array(call: ast.Call) -> bool:
+    """`np.zeros(0)`, `np.ones((0, 4))`."""
+    if not (isinstance(call.func, ast.Attribute) and call.func.attr in ("zeros", "ones") and call.args):
+        return False
+    shape = call.args[0].elts[0] if isinstance(call.args[0], ast.Tuple) else call.args[0]
+    return isinstance(shape, ast.Constant) and shape.value == 0
 
 
 def _changes(node: ast.AST) -> Iterator[Any]:

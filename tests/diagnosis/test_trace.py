@@ -75,8 +75,10 @@ def test_a_proposal_that_is_regressed_onto_the_object_counts(tmp_path: Path) -> 
 
 
 def test_lost_to_nms_names_the_neighbour(tmp_path: Path) -> None:
+    """Not a surer one of its class that lies elsewhere."""
     other = shifted(HERE, 8)
-    scene = Scene([(HERE, "cat"), (other, "cat")], [Answer(HERE, {"cat": 0.9}), Answer(other, {"cat": 0.8})])
+    far, _ = OTHERS[0]
+    scene = Scene([(HERE, "cat"), (other, "cat")], [Answer(far, {"cat": 0.95}), Answer(HERE, {"cat": 0.9}), Answer(other, {"cat": 0.8})])
     first, second = (row for _, row in traced(tmp_path, scripted_rcnn([scene]), [scene]).iterrows())
     assert (first["stage"], second["stage"]) == ("detected", "suppression")
     assert second["lost_to"] == "NMS"

@@ -238,6 +238,15 @@ def test_figures_by_size_are_those_of_the_bootstrap_draw_by_draw() -> None:
     assert np.array_equal(by_size["AP50"]["all"].values, plain["bbox_mAP_50"].values)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_figures_by_size_of_several_classes_count_the_images_of_any(seed: int) -> None:
+    matches = match(*random_scene(seed), {size: AREA_RANGES[size] for size in SIZES})
+    for size, figure in figures_by_size(matches, 2)["AP"].items():
+        counts = matches.truth_counts[:, list(matches.areas).index(size)]
+        assert figure.images == len(set(matches.truth_image[counts])), size
+        assert figure.objects == counts.sum()
+
+
 def test_a_weighted_sum_of_figures_goes_draw_by_draw() -> None:
     """With weights 1 and -1 it is the paired difference, with its interval; three parts of a whole add up in every draw."""
     truth, found = planted(30, missing=0.5)
