@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from workbook.runs.load import load_trained
 from workbook.training.environment import peak_memory_mb
 from workbook.training.job import prepare
 from workbook.training.loader import SeededItems, epoch_order
+from workbook.training.memory import MemoryFullError
 from workbook.training.parameters import check_parameters
 from workbook.training.signals import Stopped, StopSignals
 from workbook.training.trackers import Tracker
@@ -239,6 +241,24 @@ def test_an_error_stays_an_error_though_a_signal_has_come(data: Dataset, monkeyp
         training._validate()
     assert caught.type is RuntimeError
     assert not asked.find_run().last_checkpoint.exists()
+
+
+@pytest.mark.parametrize(("error", "kind", "words"), [
+    (torch.OutOfMemoryError("CUDA out of memory"), MemoryFullError, "the memory is full .*Use a smaller batch_size"),
+    (RuntimeError("a tensor has the wrong shape"), RuntimeError, "^a tensor has the wrong shape$"),
+])
+def test_a_full_memory_is_explained_and_any_other_error_is_raised_as_it_is(
+    error: Exception, kind: type[Exception], words: str, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Training, "_train_step", fail)
+    asked = job()
+    with pytest.raises(Exception, match=f"(?s){words}") as caught:
+        train(asked)
+    assert caught.type is kind and (caught.value is error) == (kind is RuntimeError)
+    assert asked.find_run().status == "failed" and re.search(f"(?s){words}", asked.find_run().record["error"].partition(": ")[2])
 
 
 def test_a_job_on_two_devices_is_not_trained_on_one_in_silence(data: Dataset) -> None:
