@@ -312,6 +312,7 @@ BAD = {
         table("annotations", [annotation(1, 1, [5, 6, 20, 10]), annotation(2, 1, [5, 6, 20, 10], 7)]), "note", "train.json", "",
         "2 of 3 images have no object: training leaves them out, or with empty_images=used"),
     "all images too small": (all_tiny, "error", "train.json", "", "all 3 images have a side under 32 px"),
+    "an area of null": (change("annotations", area=None), "error", "train.json", "annotation 1", "area is null"),
     "no area": (change("annotations", area=...), "error", "train.json", "annotation 1", "area is missing"),
     "an area of zero": (change("annotations", area=0), "error", "train.json", "annotation 1", "area is 0, but must be"),
     "a NaN area": (change("annotations", area=float("nan")), "error", "train.json", "annotation 1", "area is nan"),

@@ -42,6 +42,8 @@ STUDIES = [
     _study("a study without runs", "no grid: a study says which runs it needs", "question: why\n"),
     _study("a study with several mistakes", "line 2: 'lite9 > lite0 on mAP': no run of this study",
            "question: 7\n" + CLAIM.format("lite9 > lite0 on mAP") + GRID + "because: so\n"),
+    _study("a claim and a key of the grid that are both wrong", "no such parameter", CLAIM.format("lite9 > lite0 on mAP")
+           + GRID.replace("}", ", sed: 1}")),
     _study("parameters beside the grid of a study", "parameters of the runs belong under grid", "question: why\nepochs: 3\n" + GRID),
     _study("a key of a study that is there twice", "'grid' is there twice", GRID + GRID),
     _study("a claim in free words", "is no claim. A claim is 'LEFT > RIGHT on FIGURE'", CLAIM.format("lite2 is better") + GRID),
@@ -57,6 +59,8 @@ STUDIES = [
 TABLES = [
     _table("a row with a cell too many", "cell 7, '374' under val/acc, is too many", HEAD + SOUND.replace("| 92.1 |", "| 374 | 92.1 |")),
     _table("a precision in percent", "val/bbox_mAP is '23.1'. Allowed: a precision from 0 to 1", HEAD + SOUND.replace("0.231", "23.1")),
+    _table("a decimal comma", "val/bbox_mAP is '0,231'. Allowed: a precision from 0 to 1. Write it with a point: 0.231",
+           HEAD + SOUND.replace("0.231", "0,231")),
     _table("a precision above that at IoU .5", "val/bbox_mAP 0.531 is above val/bbox_mAP_50 0.424", HEAD + SOUND.replace("0.231", "0.531")),
     _table("a best epoch after the last", "Best Epoch 13 is after the last one, 12", HEAD + SOUND.replace("| 10 |", "| 13 |")),
     _table("an unknown column", "unknown columns: mAP. Known: Exp num", HEAD.replace("val/bbox_mAP |", "mAP |", 1) + SOUND),

@@ -113,7 +113,7 @@ def test_a_null_iscrowd_is_an_object_and_a_null_area_is_missing(pets: Path) -> N
     content["annotations"][0].update(iscrowd=None, area=None)
     save(pets, "train", content)
     (problem,) = check_dataset("pets")
-    assert "area is missing: it is the object's size" in problem.reason
+    assert "area is null: it is the object's size" in problem.reason
 
 
 def test_the_hash_of_files_that_were_accepted_before_stays(pets: Path) -> None:

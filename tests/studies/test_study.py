@@ -79,6 +79,16 @@ def test_a_claim_that_means_nothing_is_refused_with_all_that_is_wrong(text, part
         assert part in str(caught.value)
 
 
+def test_a_wrong_key_of_the_grid_hides_no_mistake_of_a_claim(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "claims: ['lite9 > lite0 on mAP']\ngrid: {dataset: a, backbone: [tf_efficientnet_lite0, tf_efficientnet_lite2], sed: 1}\n")
+    with pytest.raises(StudyError) as caught:
+        read_study(tmp_path / "mine.yaml", {})
+    for words in ("line 1: 'lite9 > lite0 on mAP': no run of this study has backbone 'lite9'", "unknown figure 'mAP'",
+                  "line 2: sed: no such parameter"):
+        assert words in str(caught.value), words
+
+
 def test_seeds_and_data_sets_cannot_be_claimed() -> None:
     runs = [Parameters(seed=seed, dataset=name) for seed in (0, 1) for name in ("a", "b")]
     with pytest.raises(ValueError, match="seed cannot be claimed: seeds are the chance"):

@@ -177,7 +177,8 @@ def _area(entry: dict[str, Any], box_area: float | None) -> Found:
     """`box_area` is None when the box is broken. A mask may fill little of its box, but never more than it."""
     area = entry.get("area")
     if area is None:
-        yield "error", "area is missing: it is the object's size; without a mask it is width * height of bbox"
+        state = "null" if "area" in entry else "missing"
+        yield "error", f"area is {state}: it is the object's size; without a mask it is width * height of bbox"
     elif not _number(area) or not math.isfinite(area) or area <= 0:
         yield "error", f"area is {_show(area)}, but must be a number of pixels² over 0"
     elif box_area and box_area > 0:

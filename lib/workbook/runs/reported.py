@@ -181,9 +181,16 @@ def _wrong_cells(header: Sequence[str], cells: Sequence[str]) -> list[str]:
         if name in NEEDED and cell.lower() in BLANK:
             wrong.append(f"{name} is blank: it is needed")
         elif cell.lower() not in BLANK and (allowed := _not_allowed(name, cell)):
-            wrong.append(f"{name} is '{cell}'. Allowed: {allowed}. Is a cell missing, or one too many, before it?")
+            wrong.append(f"{name} is '{cell}'. Allowed: {allowed}. {_what_to_do(name, cell)}")
     wrong += [f"{name} is blank: it is needed" for name in NEEDED if name in header[len(cells) :]]
     return wrong
+
+
+def _what_to_do(name: str, cell: str) -> str:
+    with_a_point = cell.replace(",", ".")
+    if cell.count(",") == 1 and not _not_allowed(name, with_a_point):
+        return f"Write it with a point: {with_a_point}"
+    return "Is a cell missing, or one too many, before it?"
 
 
 def _not_allowed(name: str, cell: str) -> str:

@@ -15,6 +15,7 @@ Only `grid` is needed: one grid, or a list of them. A file that is nothing but a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,12 +196,11 @@ class _File:
             is_list = isinstance(self.content.get("grid"), list)
             where = self._where((number,) if is_list else ())
             for values in combinations([grid]):
-                try:
-                    found.append(check_parameters(values))
-                except ParameterError as error:
-                    for words in str(error).splitlines()[1:]:
-                        words = words.strip().removeprefix("- ")
-                        self.add((*where, next((key for key in grid if words.startswith(key)), "")), words)
+                for key, words in _mistakes(values):
+                    self.add((*where, key), words)
+                known = {key: value for key, value in values.items() if key in Parameters.model_fields}
+                if not _mistakes(known):  # a misspelt key hides no mistake of a claim
+                    found.append(check_parameters(known))
         return found
 
     def require_sound(self) -> None:
@@ -208,6 +208,16 @@ class _File:
         if self.wrong:
             lines = dict.fromkeys(f"  - line {line}: {words}" for line, words in sorted(self.wrong))
             raise StudyError("\n".join([f"{self.path} cannot be used:", *lines]))
+
+
+def _mistakes(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(key, what is wrong with it) of the parameters of a run; the key is "" for a parameter that is not among them."""
+    try:
+        check_parameters(values)
+    except ParameterError as error:
+        lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()[1:]]
+        return [(next((key for key in values if re.match(rf"{re.escape(key)}\b", words)), ""), words) for words in lines]
+    return []
 
 
 def _child(node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | None:
