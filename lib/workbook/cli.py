@@ -351,13 +351,13 @@ def check(name: Annotated[str, typer.Argument(help="a folder of data/, or tree_c
     _print_check(name, check_dataset(dataset_folder(name)))
 
 
-def _print_check(name: str, problems: Sequence[Problem]) -> None:
-    """Errors end the command with code 1; notes do not."""
+def _print_check(name: str, problems: Sequence[Problem], failed: bool = False) -> None:
+    """Errors end the command with code 1, as `failed` does; notes do not."""
     for problem in problems:
         print(problem)
     errors = sum(problem.level == "error" for problem in problems)
     print(f"{name}: {errors} errors, {len(problems) - errors} notes")
-    raise typer.Exit(1 if errors else 0)
+    raise typer.Exit(1 if errors or failed else 0)
 
 
 @app.command("import", epilog="Example: workbook import ~/downloads/litter-yolo litter")
@@ -378,7 +378,9 @@ def import_command(
     with _exit_when_stopped(), StopSignals() as stop, stop.at_once():
         made = import_dataset(path, name, format_, copy, split)
     print(*made.summary, sep="\n")
-    _print_check(name, made.problems)
+    if made.not_split:
+        print(f"error: not split: {made.not_split}. `workbook split {name}` tries it again")
+    _print_check(name, made.problems, failed=bool(made.not_split))
 
 
 @app.command(epilog="Example: workbook export litter --to yolo")

@@ -2,7 +2,7 @@
 
 FiftyOne's COCODetectionDatasetImporter is not used (fiftyone/utils/coco.py, 1.22). It reads one file, and stops at the
 first image that is not there or has no width. The later of two equal image ids wins, and two categories of one name
-become one class. An object with a mask and no box is an error. Importing it needs a database.
+become one class. An object with a mask and no box is dropped. Importing it needs a database.
 """
 
 from __future__ import annotations

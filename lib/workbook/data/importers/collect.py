@@ -100,7 +100,7 @@ class Collector:
             self.problem(f"class {name!r}", "it is listed twice: give each class a name of its own")
         if any(not name.strip() for name in classes):
             self.problem("classes", "one has an empty name: give each class a name")
-        if self._pictures and not classes:
+        if self._pictures and not classes and not self._problems:
             self.problem("classes", "there is no class, since no image has an object: import a folder with labelled "
                                     "images")
         for path in self._pictures:

@@ -27,6 +27,7 @@ class Result:
     imported: Imported
     summary: tuple[str, ...]  # lines for people
     problems: tuple[Problem, ...]  # of the check
+    not_split: str = ""  # why a val set that was asked for was not made
 
 
 def import_dataset(path: Path, name: str, format_: str = "", copy: bool = False, split: bool = False) -> Result:
@@ -44,11 +45,9 @@ def import_dataset(path: Path, name: str, format_: str = "", copy: bool = False,
     refused = _split(name) if split else ""
     there = tuple(side for side in ("train", "val") if (folder / f"{side}.json").exists())
     problems = tuple(check_dataset(folder, there))
-    if refused:
-        lines.append(f"not split: {refused}")
-    elif "val" not in there:
+    if "val" not in there and not refused:
         lines.append(f"there is no val.json yet: `workbook split {name}` makes it from train.json")
-    return Result(folder, imported, tuple(lines), problems)
+    return Result(folder, imported, tuple(lines), problems, refused)
 
 
 def _stop_at_problems(source: Source, imported: Imported, split: bool) -> None:
@@ -59,9 +58,8 @@ def _stop_at_problems(source: Source, imported: Imported, split: bool) -> None:
     if problems:
         lines = [f"  - {problem}" for problem in problems[:SHOWN]]
         more = [f"  and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise DataError("\n".join([f"{source.file or source.folder} cannot be imported as {imported.format}, "
-                                   f"{len(problems)} thing(s) are "
-                                   "wrong:", *lines, *more, "Mend them, then import again. Nothing was written"]))
+        head = f"{source.file or source.folder} cannot be imported as {imported.format}, {len(problems)} problem(s):"
+        raise DataError("\n".join([head, *lines, *more, "Mend them, then import again. Nothing was written"]))
 
 
 def _split_problems(imported: Imported, split: bool) -> list[str]:

@@ -19,8 +19,8 @@ from workbook.data.importers.upright import around, polygon_area
 
 CLASSES = (
     "plane", "baseball-diamond", "bridge", "ground-track-field", "small-vehicle", "large-vehicle", "ship",
-    "tennis-court", "basketball-court", "storage-tank", "soccer-ball-field", "roundabout", "harbor", "swimming-pool", "helicopter",
-    "container-crane", "airport", "helipad")
+    "tennis-court", "basketball-court", "storage-tank", "soccer-ball-field", "roundabout", "harbor", "swimming-pool",
+    "helicopter", "container-crane", "airport", "helipad")
 SINCE_15 = ("container-crane",)
 SINCE_20 = ("airport", "helipad")
 HEADERS = ("imagesource", "gsd", "acquisition dates")

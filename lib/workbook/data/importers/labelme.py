@@ -1,7 +1,7 @@
 """labelme's own files: a json an image, with shapes. FiftyOne has no importer of them.
 
-labelme 5 writes a rectangle as two corners of either diagonal, a circle as middle and edge, a mask as the corners of its
-first and last pixel. Shapes of one label and one group_id are parts of one object, as in labelme's own
+labelme 5 writes a rectangle as two corners of either diagonal, a circle as middle and edge, a mask as the corners of
+its first and last pixel. Shapes of one label and one group_id are parts of one object, as in labelme's own
 examples/instance_segmentation/labelme2coco.py. labelme applies the EXIF orientation before it draws, so sizes and
 points are those of the upright image.
 """

@@ -70,7 +70,8 @@ class Source:
 
     def shown(self, path: Path) -> str:
         """The path relative to the folder, where it lies in it."""
-        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
+        inside = path.is_relative_to(self.folder) and path != self.folder
+        return path.relative_to(self.folder).as_posix() if inside else str(path)
 
     def split_of(self, path: Path) -> str:
         """The split that the folders above a file speak of, the nearest first; empty where none does."""

@@ -17,7 +17,7 @@ def header(path: Path) -> list[str]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Every cell as text, an empty one as "", the columns parted by commas or semicolons. Raises ValueError, with words."""
+    """Every cell as text, an empty one as "", columns parted by commas or semicolons. Raises ValueError, with words."""
     lines = some_lines(path, 1)
     separator = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
     try:

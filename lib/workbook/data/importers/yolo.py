@@ -1,7 +1,7 @@
 """YOLO v5 to v11: a data.yaml, and a text an image with `class cx cy w h` as shares of it; darknet's obj.names too.
 
 FiftyOne's YOLOv5DatasetImporter is not used (fiftyone/utils/yolo.py, 1.22). A class number beyond `names` becomes a
-class called by that number. Images without a text, which show what is background, are dropped unless asked for.
+class called by that number (`_parse_yolo_row`). Images without a text, which show what is background, are dropped unless asked for.
 Roboflow's `../train/images` beside the yaml, and images outside a folder `images`, are not found. A wrong number stops
 it without file and line. Importing it needs a database. The rules of paths are those of ultralytics
 (`check_det_dataset`, `img2label_paths`).
@@ -218,7 +218,7 @@ def _boxes(text: Path, image: Path, names: Mapping[int, str], found: Collector) 
     if not text.is_file():
         found.note(BACKGROUND, image)
         return []
-    size = found.size_of(image)
+    size = found.size_of(image) if names else None
     boxes = []
     for index, line in enumerate(found.lines(text), 1):
         if not line.strip() or size is None:
@@ -265,8 +265,8 @@ def _class(word: str, names: Mapping[int, str]) -> str:
     if not index.is_integer():
         raise ValueError(f"the class is {word}, but must be a whole number")
     if int(index) not in names:
-        listed = f"{min(names)} to {max(names)}" if names else "no number"
-        raise ValueError(f"class {word} has no name: names lists {listed}. Add the name, or correct the line")
+        raise ValueError(f"class {word} has no name: names lists {min(names)} to {max(names)}. Add the name, or correct "
+                         "the line")
     return names[int(index)]
 
 
