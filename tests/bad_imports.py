@@ -122,8 +122,7 @@ INSTANCES = "annotations/instances_default.json"
 IMPORTS: list[Row] = [
     # the folder, the format, the name
     _import("an empty folder", "theirs is empty: give the folder that holds labels and images", _empty),
-    _import("a folder without labels", "no labels of a known format. What is looked for:\n  - yolo: data.yaml with "
-                                       "names and train",
+    _import("a folder without labels", "no labels of a known format. What is looked for:\n  - yolo: data.yaml with names, or",
             _empty, lambda folder: foreign.PHOTOS[0].write(folder)),
     _import("a folder that is not there", "there is no folder or file theirs/nowhere: give the "
                                           "folder", _empty, file="nowhere"),
@@ -175,6 +174,8 @@ IMPORTS: list[Row] = [
             _edit("data.yaml", "images/val", "images/train")),
     _import("a data.yaml that counts other classes", "key nc: it is 4, but names lists 3", foreign.roboflow_yolo,
             _edit("data.yaml", "nc: 3", "nc: 4")),
+    _import("a data.yaml that is no YAML", "data.yaml: it is not valid YAML (", foreign.ultralytics,
+            _edit("data.yaml", "names:", "names: [")),
     _import("a class twice in data.yaml", "class 'zebra': it is listed twice", foreign.ultralytics,
             _edit("data.yaml", "1: ant", "1: zebra")),
     _import("YOLO labels without names", "says which class is number 0: write classes.txt", foreign.label_studio_yolo,

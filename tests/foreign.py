@@ -126,6 +126,16 @@ def cvat_yolo(folder: Path) -> Path:
     return folder
 
 
+def supervision_yolo(folder: Path) -> Path:
+    """supervision 0.31.2, `DetectionDataset.as_yolo`: five digits, and a data.yaml without the splits."""
+    for photo in PHOTOS:
+        photo.write(folder / photo.split / "images")
+        rows = [[number, *(f"{float(word):.5f}" for word in words)] for number, *words in map(str.split, yolo_rows(photo).splitlines())]
+        put(folder / photo.split / "labels" / f"{photo.stem}.txt", "\n".join(" ".join(row) for row in rows))
+    put(folder / "data.yaml", f"nc: 3\nnames: [{', '.join(CLASSES)}]\n")
+    return folder
+
+
 # ---- VOC -------------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +177,15 @@ def voc2007(folder: Path) -> Path:
     for split in ("train", "val"):
         put(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{photo.stem}\n" for photo in of_split(split)))
     put(root / "ImageSets" / "Main" / "trainval.txt", "".join(f"{photo.stem}\n" for photo in PHOTOS))
+    return folder
+
+
+def supervision_voc(folder: Path) -> Path:
+    """supervision 0.31.2, `as_pascal_voc`: whole numbers, xmin and ymin count from 1."""
+    for photo in PHOTOS:
+        photo.write(folder / photo.split / "images")
+        xml = voc_xml(photo, lambda x, y, w, h: whole(x + 1, y + 1, w - 1, h - 1), "<database>roboflow.ai</database>")
+        put(folder / photo.split / "annotations" / f"{photo.stem}.xml", xml)
     return folder
 
 

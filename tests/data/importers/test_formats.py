@@ -39,6 +39,8 @@ FORMATS = {
     "ultralytics": Format("yolo", foreign.ultralytics, exact=1e-3), "roboflow_yolo": Format("yolo", foreign.roboflow_yolo, exact=1e-3),
     "label_studio_yolo": Format("yolo", foreign.label_studio_yolo, splits=False, exact=1e-3),
     "cvat_yolo": Format("yolo", foreign.cvat_yolo, exact=1e-3),
+    "supervision_yolo": Format("yolo", foreign.supervision_yolo, exact=1e-3),
+    "supervision_voc": Format("voc", foreign.supervision_voc, BY_ALPHABET),
     "labelimg": Format("voc", foreign.labelimg, exact=1.0),  # it never writes 0
     "voc2007": Format("voc", foreign.voc2007, BY_ALPHABET), "cvat_voc": Format("voc", foreign.cvat_voc, exact=1e-6),
     "coco2017": Format("coco", foreign.coco2017, exact=1e-6), "roboflow_coco": Format("coco", foreign.roboflow_coco, exact=1e-6),

@@ -126,7 +126,8 @@ def test_images_are_found_in_other_spellings(tmp_path: Path) -> None:
     """Case, percent-encoding, another folder, as tools on other systems write them."""
     source = foreign.cvat_coco(tmp_path / "theirs")
     content = foreign.coco(PHOTOS)
-    for entry, name in zip(content["images"], ("C:\\data\\ONE.PNG", "two%202.jpg", "set1/three.png", "four.png"), strict=True):
+    for entry, name in zip(content["images"], ("C:\\data\\ONE.PNG", "two%202.jpg", "set1/three.png",
+                                 "https://bucket.example/a/four.png?signature=" + 300 * "x"), strict=True):
         entry["file_name"] = name
     foreign.put(source / "annotations" / "instances_default.json", json.dumps(content))
     assert sorted(names(import_dataset(source, "mine").folder)) == sorted(photo.name for photo in PHOTOS)

@@ -37,6 +37,7 @@ def _nothing_fits(source: Source) -> str:
         return f"{source.folder} is empty: give the folder that holds labels and images"
     lines = [f"{source.file or source.folder}: no labels of a known format. What is looked for:",
              *(f"  - {importer.key}: {importer.needs}" for importer in FORMATS)]
-    lines += [f"  {source.shown(path)}: {reason}" for path, reason in unreadable_json(source)]
+    broken = [*unreadable_json(source), *yolo.broken_yaml(source)]
+    lines += [f"  {source.shown(path)}: {reason}" for path, reason in broken]
     return "\n".join([*lines, "Give the folder that holds labels and images together, or name the format with "
                               "--format"])

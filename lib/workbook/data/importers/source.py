@@ -87,8 +87,10 @@ class Source:
         folders with it, is of the same split, and lies nearest to the labels. Raises SeveralFit when two are left.
         """
         wanted = name.replace("\\", "/")
+        if "://" in wanted:
+            wanted = wanted.partition("?")[0]  # an address of cloud storage, with its signature
         for start in (near, self.folder):
-            if wanted and (start / wanted).is_file():
+            if wanted and _is_file(start / wanted):
                 return start / wanted
         plain = PurePosixPath(simple_name(wanted))
         return self._nearest(plain, self._by_name.get(plain.name, ()), near, split)
@@ -154,6 +156,14 @@ def _shared_end(wanted: PurePosixPath, shown: str) -> int:
             break
         count += 1
     return count
+
+
+def _is_file(path: Path) -> bool:
+    """Also of names that are too long for a file."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _leads_back(folder: Path) -> bool:

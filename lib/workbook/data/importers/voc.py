@@ -26,7 +26,10 @@ VOC_CLASSES = (
 SETS = {"train": "train", "val": "val", "trainval": "train", "test": "test"}
 WHOLE = ("truncated", "occluded", "difficult")  # fields of an object that are 0 or 1
 BACKGROUND = "images without an xml, taken as images without objects"
-FROM_ONE = "files of VOC's own, whose corners count from 1 with both ends included: turned to edges that count from 0"
+# what <source> says in files whose corners count from 1: VOC's own, Roboflow's, and those of its library supervision
+# (issue 144 of supervision, and object_to_pascal_voc in 0.31)
+FROM_ONE_SOURCES = ("PASCAL VOC", "VOC2007 Database", "VOC2012 Database", "roboflow.ai", "roboflow.com")
+FROM_ONE = "files whose corners count from 1 with both ends included, as VOC's do: turned to edges that count from 0"
 
 
 def _matches(source: Source) -> str:
@@ -93,7 +96,8 @@ def _recorded(root: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _boxes(path: Path, root: ElementTree.Element, found: Collector) -> Iterator[Box]:
-    from_one = "PASCAL VOC" in (root.findtext("source/annotation") or "")
+    origin = " ".join(root.findtext(f"source/{key}") or "" for key in ("annotation", "database"))
+    from_one = any(words in origin for words in FROM_ONE_SOURCES)
     if from_one:
         found.note(FROM_ONE, path)
     for index, entry in enumerate(root.findall("object"), 1):

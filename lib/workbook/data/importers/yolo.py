@@ -1,7 +1,7 @@
 """YOLO v5 to v11: a data.yaml, and a text an image with `class cx cy w h` as shares of it; darknet's obj.names too.
 
 FiftyOne's YOLOv5DatasetImporter is not used (fiftyone/utils/yolo.py, 1.22). A class number beyond `names` becomes a
-class called by that number (`_parse_yolo_row`). Images without a text, which show what is background, are dropped unless asked for.
+class called by that number (`_parse_yolo_row`). Images without a text, which show what is background, are dropped.
 Roboflow's `../train/images` beside the yaml, and images outside a folder `images`, are not found. A wrong number stops
 it without file and line. Importing it needs a database. The rules of paths are those of ultralytics
 (`check_det_dataset`, `img2label_paths`).
@@ -60,15 +60,31 @@ def _matches(source: Source) -> str:
 
 
 def _is_config(path: Path) -> bool:
-    content = _yaml(path)
-    return isinstance(content, dict) and "names" in content and bool(set(content) & set(SPLIT_KEYS))
+    """Names, and where the images of each split are; supervision writes the names alone."""
+    try:
+        content = _yaml(path)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "names" in content
 
 
 def _yaml(path: Path) -> Any:
+    """Raises ValueError, with words for people."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"it cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not valid YAML ({' '.join(str(error).split())}): correct it") from None
+
+
+def broken_yaml(source: Source) -> Iterator[tuple[Path, str]]:
+    """The yaml files that cannot be read, with the reason."""
+    for path in source.with_suffix(".yaml", ".yml"):
+        try:
+            _yaml(path)
+        except ValueError as error:
+            yield path, str(error)
 
 
 def _is_label(lines: Sequence[str]) -> bool:
@@ -109,10 +125,11 @@ def _config(source: Source, found: Collector) -> Config:
         return Config({}, ())
     if configs:
         return _from_yaml(configs[0], found)
-    if source.file is not None:
-        found.problem(source.file, "it is no data.yaml with names and train")
-        return Config({}, ())
-    return _without_yaml(source, found)
+    for path, reason in broken_yaml(source):
+        found.problem(path, reason)
+    if source.file is not None and not found.has_problems:
+        found.problem(source.file, "it has no names, or is no yaml: give the data.yaml that lists the classes as names")
+    return Config({}, ()) if found.has_problems else _without_yaml(source, found)
 
 
 def _without_yaml(source: Source, found: Collector) -> Config:
@@ -126,11 +143,18 @@ def _without_yaml(source: Source, found: Collector) -> Config:
     elif len(lists) > 1:
         found.problem(files[0], f"{len(files)} such files list other classes: delete those that are wrong")
     names = dict(enumerate(sorted(lists)[0])) if lists else {}
-    return Config(names, tuple((source.split_of(path), path) for path in source.images))
+    return Config(names, _by_folder(source))
+
+
+def _by_folder(source: Source) -> tuple[tuple[str, Path], ...]:
+    """Every image, with the split that its folders speak of."""
+    return tuple((source.split_of(path), path) for path in source.images)
 
 
 def _from_yaml(path: Path, found: Collector) -> Config:
     content = _yaml(path)
+    if not set(content) & set(SPLIT_KEYS):
+        return Config(_names(path, content, found), _by_folder(found.source))
     images: list[tuple[str, Path]] = []
     roots = _roots(path, content, found)
     entries = {SPLIT_KEYS[key]: value for key, value in content.items() if key in SPLIT_KEYS and value}
@@ -265,8 +289,8 @@ def _class(word: str, names: Mapping[int, str]) -> str:
     if not index.is_integer():
         raise ValueError(f"the class is {word}, but must be a whole number")
     if int(index) not in names:
-        raise ValueError(f"class {word} has no name: names lists {min(names)} to {max(names)}. Add the name, or correct "
-                         "the line")
+        listed = f"{min(names)} to {max(names)}"
+        raise ValueError(f"class {word} has no name: names lists {listed}. Add the name, or correct the line")
     return names[int(index)]
 
 
@@ -279,5 +303,4 @@ def _check_texts(found: Collector, texts: Mapping[Path, Any]) -> None:
             found.problem(text, "there is no image of this name: copy it there, or delete the label file")
 
 
-YOLO = Importer("yolo", "YOLO v5 to v11", "data.yaml with names and train, or label texts with "
-                                          "classes.txt", _matches, _read)
+YOLO = Importer("yolo", "YOLO v5 to v11", "data.yaml with names, or label texts with classes.txt", _matches, _read)
