@@ -130,7 +130,8 @@ def test_images_are_found_in_other_spellings(tmp_path: Path) -> None:
                                  "https://bucket.example/a/four.png?signature=" + 300 * "x"), strict=True):
         entry["file_name"] = name
     foreign.put(source / "annotations" / "instances_default.json", json.dumps(content))
-    assert sorted(names(import_dataset(source, "mine").folder)) == sorted(photo.name for photo in PHOTOS)
+    (source / "images" / "default" / "three.png").rename(source / "images" / "default" / "Three.PNG")
+    assert sorted(names(import_dataset(source, "mine").folder)) == ["Three.PNG", "four.png", "one.png", "two 2.jpg"]
 
 
 def test_equal_names_in_two_splits_are_told_by_their_folder(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import PIL.Image
 from workbook.data.importers.record import Box
 
 _ORIENTATION = 0x0112  # the EXIF tag
+NOT_TURNED = ("AVIF",)  # OpenCV, with which training reads, does not apply the tag of these
+UPRIGHT_IN_PILLOW = ("TIFF",)  # Pillow gives the size of these as it is after the tag
 SIDEWAYS = 5  # from this value on width and height change places
 
 
@@ -37,14 +39,17 @@ def read_upright(path: Path) -> Upright:
         try:
             with PIL.Image.open(path) as image:
                 orientation = int(PIL.Image.Image.getexif(image).get(_ORIENTATION, 1))
+                kind = str(image.format)
                 width, height = image.size
         except PIL.Image.DecompressionBombError:
             raise ValueError("it has more than 178 million pixels: cut it into tiles, and label these") from None
         except Exception:  # Pillow raises many kinds on damaged headers; all mean the same to the user
             raise ValueError("it is no image that can be read: copy it again, or delete it and its labels") from None
-    if SIDEWAYS <= orientation <= 8:
+    if kind in NOT_TURNED or not 1 <= orientation <= 8:
+        return Upright(width, height, 1)
+    if orientation >= SIDEWAYS and kind not in UPRIGHT_IN_PILLOW:
         return Upright(height, width, orientation)
-    return Upright(width, height, orientation if 1 <= orientation <= 8 else 1)
+    return Upright(width, height, orientation)
 
 
 def turned(box: Box, image: Upright) -> Box:
