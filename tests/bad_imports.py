@@ -122,7 +122,7 @@ INSTANCES = "annotations/instances_default.json"
 IMPORTS: list[Row] = [
     # the folder, the format, the name
     _import("an empty folder", "theirs is empty: give the folder that holds labels and images", _empty),
-    _import("a folder without labels", "no labels of a known format. What is looked for:\n  - yolo: data.yaml with names, or",
+    _import("a folder without labels", "no labels of a known format. Known formats:\n  - yolo: data.yaml with names, or",
             _empty, lambda folder: foreign.PHOTOS[0].write(folder)),
     _import("a folder that is not there", "there is no folder or file theirs/nowhere: give the "
                                           "folder", _empty, file="nowhere"),
@@ -182,7 +182,7 @@ IMPORTS: list[Row] = [
             _remove("classes.txt")),
     # VOC
     _import("a broken xml", f"{XML}: it is not valid XML", foreign.cvat_voc, _edit(XML, "</annotation>", "")),
-    _import("an xml without its image", "its image gone.png is not there: copy it there, or delete the "
+    _import("an xml without its image", "the image gone.png is not there: copy it there, or delete the "
                                         "xml", foreign.cvat_voc, lambda folder: (
         _edit(XML, "one.png", "gone.png")(folder), (folder / XML).rename(folder / "Annotations" / "gone.xml"))),
     _import("corners the wrong way round", "and the second lies before the first: exchange them", foreign.cvat_voc,
@@ -192,11 +192,11 @@ IMPORTS: list[Row] = [
     _import("two xml of one image", "is of the same image one.png: delete the one that is wrong", foreign.cvat_voc,
             _copy(XML, "Annotations/1.xml")),
     # COCO
-    _import("a COCO image that is not there", "image 1: its file 'one.png' is not there", foreign.cvat_coco,
+    _import("a COCO image that is not there", "image 1: the file 'one.png' is not there", foreign.cvat_coco,
             _remove("images/default/one.png")),
     _import("a COCO id of several images", "image 1: the id is given to several images", foreign.cvat_coco,
             _json(INSTANCES, lambda content: content["images"][1].update(id=1))),
-    _import("labels for another size of the image", "it has 32x24 pixels, but its labels were made for "
+    _import("labels for another size of the image", "it has 32x24 pixels, but the labels were made for "
                                                     "64x48", foreign.cvat_coco, _smaller),
     _import("a COCO category that is not listed", "category_id 9 is unknown: categories lists 1, 2, "
                                                   "3", foreign.cvat_coco,
@@ -216,7 +216,7 @@ IMPORTS: list[Row] = [
     _import("OpenImages without its images", "no image is there that a csv with the columns "
                                              "ImageID", foreign.openimages,
             lambda folder: [path.unlink() for path in folder.rglob("*.*") if path.suffix != ".csv"]),
-    _import("a csv without a column", "it has no column for xmax; its columns are image_path, xmin, ymin, right_edge, "
+    _import("a csv without a column", "it has no column for xmax; there are only image_path, xmin, ymin, right_edge, "
                                       "ymax, label",
             foreign.deepforest_csv, _edit("labels.csv", "xmax", "right_edge")),
     _import("a csv of shares", "lie within 0 to 1: shares of the image", foreign.deepforest_csv,

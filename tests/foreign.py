@@ -160,7 +160,7 @@ def labelimg(folder: Path) -> Path:
     for photo in PHOTOS:
         photo.write(folder / photo.split)
         if photo.boxes:
-            xml = voc_xml(photo, lambda *box: tuple(max(value, 1) if place < 2 else value for place, value in enumerate(whole(*box))))
+            xml = voc_xml(photo, lambda *box: tuple(max(value, 1) if index < 2 else value for index, value in enumerate(whole(*box))))
             put(folder / photo.split / f"{photo.stem}.xml", xml)
     put(folder / "train" / "classes.txt", "\n".join(CLASSES) + "\n")
     return folder

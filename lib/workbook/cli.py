@@ -362,7 +362,7 @@ def _print_check(name: str, problems: Sequence[Problem], failed: bool = False) -
 
 @app.command("import", epilog="Example: workbook import ~/downloads/litter-yolo litter")
 def import_command(
-    path: Annotated[Path, typer.Argument(help="the folder that holds labels and images, or its data.yaml, json or csv")],
+    path: Annotated[Path, typer.Argument(help="the folder that holds labels and images, or the data.yaml, json or csv")],
     name: Annotated[str, typer.Argument(help="the new folder of data/")],
     format_: Annotated[str, typer.Option("--format", help="where it is not recognised, or two fit: yolo, voc, coco ...")] = "",
     copy: Annotated[bool, typer.Option("--copy", help="copy the images; else images/ is a link to their folder")] = False,

@@ -77,7 +77,7 @@ def test_there_and_back_loses_only_what_is_named(to: str, data: Path) -> None:
     assert class_names(made.folder) == class_names(source) == ["dog", "zebra", "cat"]
     for split in ("train", "val", "test"):
         mine = objects(source, split)
-        if to == "yolo":  # it has neither crowds nor words for how much is seen
+        if to == "yolo":  # it has neither crowds nor words for how much is visible
             mine = {name: [(*known[:2], 0, 0, "") for known in found if not known[2]] for name, found in mine.items()}
         assert objects(made.folder, split) == mine
     lost = " ".join(done.notes)

@@ -31,8 +31,8 @@ class Notes:
     def __init__(self) -> None:
         self._places: dict[str, list[str]] = defaultdict(list)
 
-    def add(self, words: str, place: str) -> None:
-        self._places[words].append(place)
+    def add(self, words: str, where: str) -> None:
+        self._places[words].append(where)
 
     def lines(self) -> tuple[str, ...]:
         return tuple(f"{words}: {len(places)} ({listed(list(dict.fromkeys(places)), SHOWN)})"

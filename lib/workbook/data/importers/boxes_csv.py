@@ -86,7 +86,7 @@ def _add_table(path: Path, found: Collector, names: list[str]) -> set[Path]:
         return set()
     columns = _columns(list(table.columns))
     if missing := _missing(columns):
-        found.problem(path, f"it has no column for {', '.join(missing)}; its columns are {', '.join(table.columns)}. "
+        found.problem(path, f"it has no column for {', '.join(missing)}; there are only {', '.join(table.columns)}. "
                             "Name them so that "
                       f"there are {WANTED}")
         return set()
@@ -109,7 +109,7 @@ def _image(path: Path, name: str, found: Collector) -> Path | None:
         found.problem(path, f"{name}: {error}")
         return None
     if image is None:
-        found.problem(path, f"its image {name!r} is not there: copy it there, or take the rows out")
+        found.problem(path, f"the image {name!r} is not there: copy it there, or take the rows out")
     return image
 
 

@@ -86,11 +86,11 @@ def _contents(source: Source, found: Collector) -> dict[Path, Mapping[str, Any]]
 
 def _names(path: Path, content: Mapping[str, Any], found: Collector) -> dict[Any, str]:
     names: dict[Any, str] = {}
-    for place, entry in enumerate(content.get("categories") or []):
+    for index, entry in enumerate(content.get("categories") or []):
         name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name.strip() or not _whole(entry.get("id")):
             found.problem(path, f"it is {entry!r}, but must have a whole number as id, and a "
-                                "name", f"category at place {place} (from 0)")
+                                "name", f"category at place {index} (from 0)")
         elif entry["id"] in names:
             found.problem(path, f"it is {names[entry['id']]!r} and {name!r}: give each class an id of its "
                                 "own", f"category {entry['id']}")
@@ -126,11 +126,11 @@ def _add_file(file: _File, found: Collector) -> set[Path]:
     annotations = _by_image(file, found)
     paths: set[Path] = set()
     ids: set[Any] = set()
-    for place, entry in enumerate(found.each(file.content["images"], f"reading {file.path.name}", "image")):
+    for index, entry in enumerate(found.each(file.content["images"], f"reading {file.path.name}", "image")):
         id_ = entry.get("id") if isinstance(entry, dict) else None
         if not _whole(id_) or not isinstance(entry.get("file_name"), str):
             found.problem(file.path, "it must have a whole number as id, and a file_name",
-                          f"image at place {place} (from 0)")
+                          f"image at place {index} (from 0)")
             continue
         if id_ in ids:
             found.problem(file.path, "the id is given to several images: number them anew, with their "
@@ -151,9 +151,9 @@ def _add_file(file: _File, found: Collector) -> set[Path]:
 
 def _by_image(file: _File, found: Collector) -> dict[Any, list[dict[str, Any]]]:
     annotations: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for place, entry in enumerate(file.content.get("annotations") or []):
+    for index, entry in enumerate(file.content.get("annotations") or []):
         if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), int | float | str):
-            found.problem(file.path, "it has no image_id: add it, or take it out", f"annotation at place {place} "
+            found.problem(file.path, "it has no image_id: add it, or take it out", f"annotation at place {index} "
                                                                                    "(from 0)")
         else:
             annotations[entry["image_id"]].append(entry)
@@ -167,8 +167,8 @@ def _image_path(file: _File, entry: Mapping[str, Any], found: Collector) -> Path
         found.problem(file.path, f"file_name {entry['file_name']!r}: {error}", f"image {entry['id']}")
         return None
     if path is None:
-        found.problem(file.path, f"its file {entry['file_name']!r} is not there: copy it there, or take the image and "
-                                 "its annotations out",
+        found.problem(file.path, f"the file {entry['file_name']!r} is not there: copy it there, or take the image and "
+                                 "all annotations of it out",
                       f"image {entry['id']}")
     return path
 

@@ -105,7 +105,7 @@ class Collector:
                                     "images")
         for path in self._pictures:
             if not _is_text(str(path)):
-                self.problem(ascii(path.name), "its name is no UTF-8 text: rename it, and in the labels too")
+                self.problem(ascii(path.name), "the name is no UTF-8 text: rename it, and in the labels too")
         notes = [f"{words}: {len(places)} ({listed(places, SHOWN)})" for words, places in self._notes.items()]
         pictures = tuple(self._pictures.values())
         return Imported(format_, tuple(classes), pictures, tuple(self._problems), tuple(notes), **more)
@@ -129,7 +129,7 @@ class Collector:
         if recorded == image.stored and image.orientation >= SIDEWAYS:
             self.note(TURNED, path)
             return [replace(box, xywh=_rounded(box.xywh)) for box in (turned(box, image) for box in boxes)]
-        self.problem(path, f"it has {image.width}x{image.height} pixels, but its labels were made for "
+        self.problem(path, f"it has {image.width}x{image.height} pixels, but the labels were made for "
                            f"{recorded[0]}x{recorded[1]}: import "
                      "the image that was labelled, or scale the labels with it")
         return []

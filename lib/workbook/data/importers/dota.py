@@ -67,7 +67,7 @@ def _read(source: Source) -> Imported:
             found.problem(path, str(error))
             continue
         if image is None:
-            found.problem(path, f"its image {path.stem} is not there: copy it into images/, or delete the text")
+            found.problem(path, f"the image {path.stem} is not there: copy it into images/, or delete the text")
             continue
         labelled.add(image)
         lines = list(enumerate(found.lines(path), 1))
@@ -105,7 +105,7 @@ def _box(words: Sequence[str]) -> Box:
     """Raises ValueError, with words for people."""
     if len(words) not in (9, 10) or _is_number(words[8]):
         raise ValueError(f"it is `{' '.join(words)[:60]}`, but must be x1 y1 x2 y2 x3 y3 x4 y4 category difficult")
-    values = [number(word, f"number {place}") for place, word in enumerate(words[:8], 1)]
+    values = [number(word, f"number {index}") for index, word in enumerate(words[:8], 1)]
     points = list(zip(values[::2], values[1::2], strict=True))
     difficult = words[9] if len(words) == 10 else "0"
     fields = {"difficult": int(number(difficult, "difficult"))} if difficult != "0" else {}

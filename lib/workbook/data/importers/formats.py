@@ -35,7 +35,7 @@ def find_importer(source: Source, asked: str = "") -> Importer:
 def _nothing_fits(source: Source) -> str:
     if source.file is None and not source.files:
         return f"{source.folder} is empty: give the folder that holds labels and images"
-    lines = [f"{source.file or source.folder}: no labels of a known format. What is looked for:",
+    lines = [f"{source.file or source.folder}: no labels of a known format. Known formats:",
              *(f"  - {importer.key}: {importer.needs}" for importer in FORMATS)]
     broken = [*unreadable_json(source), *yolo.broken_yaml(source)]
     lines += [f"  {source.shown(path)}: {reason}" for path, reason in broken]

@@ -59,7 +59,7 @@ def _image(path: Path, content: Mapping[str, Any], found: Collector) -> Path | N
         found.problem(path, str(error))
         return None
     if image is None:
-        found.problem(path, f"its image {name} is not there: copy it there, or delete the json")
+        found.problem(path, f"the image {name} is not there: copy it there, or delete the json")
     return image
 
 
@@ -117,7 +117,7 @@ def _box(shape: Any) -> Box:
 def _points(points: Any) -> list[tuple[float, float]]:
     sound = isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points)
     if not points or not sound:
-        raise ValueError("its points are no list of x, y: draw it again, or delete the shape")
+        raise ValueError("the points are no list of x, y: draw it again, or delete the shape")
     return [(number(x, "x of a point"), number(y, "y of a point")) for x, y in points]
 
 

@@ -50,7 +50,7 @@ def _read(source: Source) -> Imported:
         if image not in listed:
             found.note(BACKGROUND, image)
             found.add(image, source.split_of(image), ())
-    order = {name: place for place, name in enumerate(names.values())}
+    order = {name: index for index, name in enumerate(names.values())}
     return found.done("openimages", sorted(set(used), key=lambda name: (order.get(name, len(order)), name)))
 
 

@@ -45,7 +45,7 @@ class Source:
             raise DataError(f"{path} is an archive: unpack it, and import the folder")
         if path.is_file():
             return cls(path.parent, path)
-        raise DataError(f"there is no folder or file {path}: give the folder that holds labels and images, or its "
+        raise DataError(f"there is no folder or file {path}: give the folder that holds labels and images, or the "
                         "data.yaml, json or csv")
 
     @cached_property
@@ -109,7 +109,7 @@ class Source:
             best = max(map(score, left), default=0)
             left = [path for path in left if score(path) == best]
         if len(left) > 1:
-            raise SeveralFit(f"{' and '.join(map(self.shown, left[:3]))} both fit: rename one, and its labels with it")
+            raise SeveralFit(f"{' and '.join(map(self.shown, left[:3]))} both fit: rename one with the labels")
         return left[0] if left else None
 
     @cached_property

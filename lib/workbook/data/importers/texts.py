@@ -1,4 +1,4 @@
-"""JSON and text files of a folder, as the importers look at them."""
+"""JSON and text files of a folder, as the importers read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from workbook.data.importers.source import Source
 
-LOOKED_AT = 20  # files that a format is recognised by
+SAMPLED = 20  # files that a format is recognised by
 
 
 def read_json(path: Path) -> Any:
@@ -20,7 +20,7 @@ def read_json(path: Path) -> Any:
     return _parsed(path, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=LOOKED_AT)  # what was parsed to recognise the format is read next
+@lru_cache(maxsize=SAMPLED)  # what was parsed to recognise the format is read next
 def _parsed(path: Path, size: int, time: int) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -45,18 +45,18 @@ def kind(content: Any) -> str:
 
 def first_of_kind(source: Source, wanted: str) -> str:
     """The first of a few JSON files that is of this kind, relative to the folder; empty where none is."""
-    for path in islice(source.with_suffix(".json"), LOOKED_AT):
+    for path in islice(source.with_suffix(".json"), SAMPLED):
         try:
             if kind(read_json(path)) == wanted:
                 return source.shown(path)
         except ValueError:
-            continue  # said where nothing else fits, and when the format is named
+            continue  # named where nothing else fits, and when the format is asked for
     return ""
 
 
 def unreadable_json(source: Source) -> Iterator[tuple[Path, str]]:
     """JSON files that are broken, or hold detections, with the reason."""
-    for path in islice(source.with_suffix(".json"), LOOKED_AT):
+    for path in islice(source.with_suffix(".json"), SAMPLED):
         try:
             if kind(read_json(path)) == "results":
                 yield path, "it is a list of detections, which are no labels"

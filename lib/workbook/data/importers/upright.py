@@ -44,7 +44,7 @@ def read_upright(path: Path) -> Upright:
         except PIL.Image.DecompressionBombError:
             raise ValueError("it has more than 178 million pixels: cut it into tiles, and label these") from None
         except Exception:  # Pillow raises many kinds on damaged headers; all mean the same to the user
-            raise ValueError("it is no image that can be read: copy it again, or delete it and its labels") from None
+            raise ValueError("it is no image that can be read: copy it again, or delete it with the labels") from None
     if kind in NOT_TURNED or not 1 <= orientation <= 8:
         return Upright(width, height, 1)
     if orientation >= SIDEWAYS and kind not in UPRIGHT_IN_PILLOW:

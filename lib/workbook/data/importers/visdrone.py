@@ -47,7 +47,7 @@ def _read(source: Source) -> Imported:
             found.problem(path, str(error))
             continue
         if image is None:
-            found.problem(path, f"its image {path.stem} is not there: copy it into images/, or delete the text")
+            found.problem(path, f"the image {path.stem} is not there: copy it into images/, or delete the text")
             continue
         labelled.add(image)
         found.add(image, split, list(_boxes(path, found)))

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from workbook.data.importers.collect import Collector, corners, number
 from workbook.data.importers.record import Box, Imported, Importer
 from workbook.data.importers.source import SeveralFit, Source
-from workbook.data.importers.texts import LOOKED_AT, some_lines
+from workbook.data.importers.texts import SAMPLED, some_lines
 
 # the order of VOC's own classes: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, development kit, section 3
 VOC_CLASSES = (
@@ -33,7 +33,7 @@ FROM_ONE = "files whose corners count from 1 with both ends included, as VOC's d
 
 
 def _matches(source: Source) -> str:
-    for path in islice(source.with_suffix(".xml"), LOOKED_AT):
+    for path in islice(source.with_suffix(".xml"), SAMPLED):
         if re.search("<annotation[ >]", " ".join(some_lines(path))):
             return source.shown(path)
     return ""
@@ -82,7 +82,7 @@ def _image(path: Path, root: ElementTree.Element, found: Collector) -> Path | No
         found.problem(path, str(error))
         return None
     if image is None:
-        found.problem(path, f"its image {name or path.stem} is not there: copy it there, or delete the xml")
+        found.problem(path, f"the image {name or path.stem} is not there: copy it there, or delete the xml")
     return image
 
 

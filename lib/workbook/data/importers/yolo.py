@@ -42,9 +42,9 @@ class Config:
 def label_path(image: Path) -> Path:
     """The text of an image: the last folder `images` above it becomes `labels`; without one it is beside the image."""
     parts = list(image.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
 
@@ -193,7 +193,7 @@ def _roots(path: Path, content: Mapping[str, Any], found: Collector) -> list[Pat
     declared = str(content.get("path") or "")
     root = path.parent / declared
     if declared and not root.is_dir():
-        found.note(f"`path: {declared}` is not there, so the splits are looked for beside the file", path)
+        found.note(f"`path: {declared}` is not there, so the splits are read beside the file", path)
     return [*([root] if root.is_dir() else []), path.parent]
 
 
@@ -267,7 +267,7 @@ def _box(words: Sequence[str], names: Mapping[int, str], size: Upright) -> Box:
         raise ValueError(f"it has {len(words)} numbers, but a box is `class cx cy w h`, and a polygon `class x1 y1 x2 "
                          "y2 x3 y3 ...`")
     name = _class(words[0], names)
-    shares = [number(word, f"number {place}") for place, word in enumerate(words[1:], 2)]
+    shares = [number(word, f"number {index}") for index, word in enumerate(words[1:], 2)]
     if any(not -ROUNDED <= share <= 1 + ROUNDED for share in shares):
         raise ValueError(f"{' '.join(words[1:5])} are no shares of the image, which lie within 0 to 1: divide x and w "
                          "by the image's width, "
