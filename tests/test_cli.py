@@ -29,7 +29,8 @@ def workbook(*words: str) -> subprocess.CompletedProcess:
 
 def test_every_command_shows_an_example() -> None:
     listed = workbook("--help").stdout
-    for command in ("run", "sweep", "study", "adopt", "report", "rerun", "list", "compare", "diagnose", "browse", "check", "split"):
+    for command in ("run", "sweep", "study", "adopt", "report", "rerun", "list", "compare", "diagnose", "browse", "check", "split",
+                    "import", "export"):
         assert command in listed
         assert f"Example: workbook {command}" in workbook(command, "--help").stdout
 

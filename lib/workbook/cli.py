@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
@@ -23,6 +23,9 @@ from workbook.parameters import check as check_values
 from workbook.runs.listing import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters, check_parameters
+
+if TYPE_CHECKING:
+    from workbook.data.entries import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
@@ -345,12 +348,53 @@ def check(name: Annotated[str, typer.Argument(help="a folder of data/, or tree_c
     from workbook.data.catalog import dataset_folder
     from workbook.data.checks import check_dataset
 
-    problems = check_dataset(dataset_folder(name))
+    _print_check(name, check_dataset(dataset_folder(name)))
+
+
+def _print_check(name: str, problems: Sequence[Problem], failed: bool = False) -> None:
+    """Errors end the command with code 1, as `failed` does; notes do not."""
     for problem in problems:
         print(problem)
     errors = sum(problem.level == "error" for problem in problems)
     print(f"{name}: {errors} errors, {len(problems) - errors} notes")
-    raise typer.Exit(1 if errors else 0)
+    raise typer.Exit(1 if errors or failed else 0)
+
+
+@app.command("import", epilog="Example: workbook import ~/downloads/litter-yolo litter")
+def import_command(
+    path: Annotated[Path, typer.Argument(help="the folder that holds labels and images, or the data.yaml, json or csv")],
+    name: Annotated[str, typer.Argument(help="the new folder of data/")],
+    format_: Annotated[str, typer.Option("--format", help="where it is not recognised, or two fit: yolo, voc, coco ...")] = "",
+    copy: Annotated[bool, typer.Option("--copy", help="copy the images; else images/ is a link to their folder")] = False,
+    split: Annotated[bool, typer.Option("--split", help="make a val set, as `workbook split` does")] = False,
+) -> None:
+    """Labels in another format become data/NAME: YOLO, Pascal VOC, COCO, labelme, VisDrone, DOTA, OpenImages, CSV.
+
+    What cannot be read is listed all at once, and then nothing is written. Else `workbook check` follows: errors end with code 1.
+    """
+    from workbook.data.importers.command import import_dataset
+    from workbook.training.signals import StopSignals
+
+    with _exit_when_stopped(), StopSignals() as stop, stop.at_once():
+        made = import_dataset(path, name, format_, copy, split)
+    print(*made.summary, sep="\n")
+    if made.not_split:
+        print(f"error: not split: {made.not_split}. `workbook split {name}` tries it again")
+    _print_check(name, made.problems, failed=bool(made.not_split))
+
+
+@app.command(epilog="Example: workbook export litter --to yolo")
+def export(
+    name: Annotated[str, typer.Argument(help="a folder of data/, or tree_crowns")],
+    to: Annotated[str, typer.Option(help="yolo, voc or coco")],
+) -> None:
+    """A dataset in another format, with copies of the images: outputs/exports/NAME-FORMAT. Says what the format cannot hold."""
+    from workbook.data.exporters.command import export_dataset
+    from workbook.training.signals import StopSignals
+
+    with _exit_when_stopped(), StopSignals() as stop, stop.at_once():
+        done = export_dataset(name, to)
+    print(*(f"note: {note}" for note in done.notes), done.folder, sep="\n")
 
 
 @app.command(epilog="Example: workbook split litter --val-share 0.2 --group-by location")

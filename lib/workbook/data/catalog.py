@@ -94,6 +94,16 @@ def dataset_folder(name: str) -> Path:
     return folder
 
 
+def new_folder(name: str) -> Path:
+    """The folder of a dataset that is to be made. Raises DataError when the name is no name, or is not free."""
+    if not name or name.startswith(".") or set(name) & set("/\\\0:" + CUT):
+        raise DataError(f"dataset {name!r}: give the name of a new folder in {data_root()}, without / \\ : {CUT} and not a path")
+    folder = data_root() / name
+    if name in EMBEDDED or os.path.lexists(folder):
+        raise DataError(f"there is a dataset '{name}' already, {folder}, and it is not overwritten: give another name, or delete it first")
+    return folder
+
+
 def find_dataset(name: str) -> Dataset:
     """The dataset of this name, with its classes and its hash. Whether it is sound, `require_sound` says.
 

@@ -127,7 +127,7 @@ def _annotation(entry: dict[str, Any], known: _Known) -> Found:
             yield "error", f"{key} {entry[key]} is unknown: {table} lists {listed(sorted(ids))}"
     if entry.get("iscrowd", 0) not in (0, 1):
         yield "error", f"iscrowd is {_show(entry['iscrowd'])}, but must be 0 or 1"
-    if entry.get("ignore"):
+    if entry.get("ignore") and not entry.get("iscrowd"):
         yield "note", '`ignore` hides it from training but not from the evaluation: use "iscrowd": 1 for both'
 
 

@@ -41,7 +41,7 @@ class FilesThere:
 
         Names are the same in any case, Unicode form, percent-encoding and folder; else with any ending of an image.
         """
-        wanted = PurePosixPath(_simple(file_name))
+        wanted = PurePosixPath(simple_name(file_name))
         for candidates in (self._by_name.get(wanted.name), self._by_stem.get(wanted.stem), self._by_stem.get(wanted.name)):
             if candidates:
                 inside = [name for name in candidates if name.startswith("images/")] or candidates
@@ -59,7 +59,7 @@ class FilesThere:
     def _by_name(self) -> dict[str, list[str]]:
         found = defaultdict(list)
         for name in self._files:
-            found[PurePosixPath(_simple(name)).name].append(name)
+            found[PurePosixPath(simple_name(name)).name].append(name)
         return found
 
     @cached_property
@@ -68,7 +68,7 @@ class FilesThere:
         endings = PIL.Image.registered_extensions()
         found = defaultdict(list)
         for name in self._files:
-            path = PurePosixPath(_simple(name))
+            path = PurePosixPath(simple_name(name))
             if path.suffix in endings:
                 found[path.stem].append(name)
         return found
@@ -88,7 +88,7 @@ def _as_posix(file_name: str) -> str:
     return file_name.replace("\\", "/")
 
 
-def _simple(name: str) -> str:
+def simple_name(name: str) -> str:
     """The same for all spellings of a name."""
     plain = unquote(_as_posix(name)).replace("+", " ").strip()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).casefold())
@@ -97,7 +97,7 @@ def _simple(name: str) -> str:
 def _shared_end(wanted: PurePosixPath, name: str) -> int:
     """How many folders before the file are the same."""
     count = 0
-    for one, other in zip(wanted.parent.parts[::-1], PurePosixPath(_simple(name)).parent.parts[::-1], strict=False):
+    for one, other in zip(wanted.parent.parts[::-1], PurePosixPath(simple_name(name)).parent.parts[::-1], strict=False):
         if one != other:
             break
         count += 1
