@@ -190,7 +190,7 @@ def list_command() -> None:
     for row in comparison(runs).to_dict("records"):
         figures = [_three_decimals(row[f"val/{key}"]) for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
         status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
-        table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, str(row["Epoch"]), *figures)
+        table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, _whole(row["Epoch"]), *figures)
     open_console().print(table)
     if words := unreadable():
         print(words, file=sys.stderr)
@@ -198,6 +198,10 @@ def list_command() -> None:
 
 def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
+
+
+def _whole(value: int | None) -> str:
+    return str(value) if pd.notna(value) else ""
 
 
 def _three_decimals(value: float) -> str:
