@@ -102,7 +102,7 @@ ADOPTIONS = [
             "20261101_120000.log.json"),
     _folder("a training of ultralytics without detections", "save_json=True", "args.yaml", "results.csv", "weights/best.pt"),
     _folder("an output of detectron2 without detections", "--eval-only", "config.yaml", "metrics.json", "model_final.pth"),
-    _folder("a folder of checkpoints", "is a folder of checkpoints without detections", "model_1.pth"),
+    _folder("a folder of checkpoints, to be adopted", "is a folder of checkpoints without detections", "model_1.pth"),
     _folder("a folder with two files of detections", "holds 2 files of detections: a.bbox.json, b.bbox.json", "a.bbox.json", "b.bbox.json"),
     _folder("a folder with nothing to adopt", "holds no detections. Searched for: predictions.json", "notes.txt"),
     _folder("a run folder of the workbook, to be adopted", "is a run folder of the workbook", "run.json", "predictions.json"),
