@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # also for `python -m`
+import bad_adoptions  # noqa: E402
 import bad_imports  # noqa: E402
 import bad_studies  # noqa: E402
 from bad_data import BAD, change, exif, image_bytes, put, wide_pixels  # noqa: E402
@@ -645,7 +646,7 @@ CASES = [
       for kind, (content, entry) in IMAGES.items()),
     Case("Handled image files", "a 16-bit PNG that uses its range", lambda place: str(check_dataset("pets")[0]),
          "training keeps the upper 8", "handled, with a note", _seen(wide_pixels(65535))),
-    *(Case(*row) for row in (*bad_imports.IMPORTS, *bad_studies.STUDIES, *bad_studies.TABLES)),
+    *(Case(*row) for row in (*bad_imports.IMPORTS, *bad_adoptions.ADOPTIONS, *bad_studies.STUDIES, *bad_studies.TABLES)),
     *PARAMETERS, *REMEDIES, *PIXELS, *WEIGHTS, *RUNS, *MACHINE,
 ]
 # Tested where they belong, because each needs a training of its own:

@@ -20,6 +20,7 @@ from rich.table import Table
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
 from workbook.parameters import check as check_values
+from workbook.runs.folder import require_model
 from workbook.runs.listing import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
 from workbook.terminal import open_console
 from workbook.training.parameters import Parameters, check_parameters
@@ -32,6 +33,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 FIELDS = Parameters.model_fields
 _IMAGE_SIZE = str(FIELDS["image_size"].default[0])
 ONE_A_SWEEP = ("device", "devices", "tracker", "checkpoint_minutes", "overrides")  # all runs of a sweep share these
+RESULTS = (".json", ".pkl", ".pickle", ".pth", ".pt")  # files that are no table: detections, and what may hold them
 Command = Callable[..., None]
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
@@ -191,7 +193,7 @@ def list_command() -> None:
     for row in comparison(runs).to_dict("records"):
         figures = [_three_decimals(row[f"val/{key}"]) for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
         status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
-        table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, str(row["Epoch"]), *figures)
+        table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, _whole(row["Epoch"]), *figures)
     open_console().print(table)
     if words := unreadable():
         print(words, file=sys.stderr)
@@ -199,6 +201,10 @@ def list_command() -> None:
 
 def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
+
+
+def _whole(value: int | None) -> str:
+    return str(value) if pd.notna(value) else ""
 
 
 def _three_decimals(value: float) -> str:
@@ -224,20 +230,33 @@ def compare(
     print(*paths, sep="\n")
 
 
-@app.command(epilog="Example: workbook adopt experiments.md --dataset litter")
+@app.command(epilog="Example: workbook adopt predictions.json --dataset litter")
 def adopt(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="a Markdown or CSV table with the comparison's columns")],
-    dataset: Annotated[str, typer.Option(help="the dataset that its figures were measured on")],
+    path: Annotated[Path, typer.Argument(help="COCO results (JSON), a folder with one such file, or a table (Markdown, CSV)")],
+    dataset: Annotated[str, typer.Option(help="the dataset that was trained on, with the same val images")],
 ) -> None:
-    """Earlier experiments from a hand-kept table: shown as `reported` in the comparison of a dataset, never with an interval.
+    """What you have trained already: the detections of any detector become a run, a hand-kept table `reported` rows.
 
-    Every wrong row is named, and then nothing is adopted. The same table again replaces its rows.
+    Detections are measured here, on the dataset's val. Rows of a table never get an interval; the same table again replaces its rows.
+    All that is wrong is named at once, and then nothing is adopted.
     """
+    if path.is_dir() or path.suffix in RESULTS:
+        _adopt_results(path, dataset)
+        return
     from workbook.runs.reported import adopt as adopt_table
 
-    rows = adopt_table(table, dataset)
-    print(f"adopted {len(rows)} row{'' if len(rows) == 1 else 's'} of {table} for dataset {dataset}: "
+    rows = adopt_table(path, dataset)
+    print(f"adopted {len(rows)} row{'' if len(rows) == 1 else 's'} of {path} for dataset {dataset}: "
           f"`workbook compare --dataset {dataset}` shows them")
+
+
+def _adopt_results(path: Path, dataset: str) -> None:
+    from workbook.runs.adopt.adopt import adopt_run
+
+    found = adopt_run(path, dataset)
+    for note in found.notes:
+        print(note)
+    print(f"{'already there: ' if found.was_there else ''}{found.run.folder}")
 
 
 @app.command(epilog="Example: workbook report")
@@ -283,8 +302,11 @@ def diagnose(
 
     check_values(DiagnosisParameters, {"run": name, "other": other, "iou": iou})
     chosen = finished_run(name)
-    beside = str(finished_run(other).folder) if other else ""
-    page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {"run": str(chosen.folder), "other": beside, "iou": iou})
+    beside = finished_run(other) if other else None
+    for diagnosed in filter(None, (chosen, beside)):
+        require_model(diagnosed, "a diagnosis")
+    page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {
+        "run": str(chosen.folder), "other": str(beside.folder) if beside else "", "iou": iou})
     Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))
     print(f"page: {page}")
 

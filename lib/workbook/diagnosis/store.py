@@ -38,7 +38,7 @@ from workbook.evaluation.sizes import FIGURE_OF
 from workbook.files import read_json, write_json, write_parquet
 from workbook.models.device import pick_device
 from workbook.runs.data import run_config
-from workbook.runs.folder import Run
+from workbook.runs.folder import Run, require_model
 from workbook.runs.load import load_trained
 
 # A figure that differs by less from the run's own is the same: sums in another order.
@@ -207,6 +207,7 @@ def _why_another(run: Run, made_from: MadeFrom) -> Iterator[str]:
 def _require_done(run: Run) -> None:
     if run.status != "done":
         raise RunError(f"{run.name} is {run.status}: only a finished run can be diagnosed. `workbook list` shows which are")
+    require_model(run, "a diagnosis")
 
 
 def _why_not_current(run: Run, made_from: MadeFrom, same_place: bool = False) -> str:

@@ -21,7 +21,7 @@ ASPECTS = {
     "batch size": "parameters.batch_size", "devices": "parameters.devices", "image size": "parameters.image_size",
     "pretraining": "parameters.pretrained", "start weights": "parameters.load_from",
     "overrides": "parameters.overrides", "remedies": "parameters.remedies", "precision": "settings.precision", "seed": "parameters.seed",
-    "use of images without objects": "parameters.empty_images", "git commit": "git_commit",
+    "use of images without objects": "parameters.empty_images", "git commit": "git_commit", "origin": "origin.path",
 }
 CONTENTS = ("data contents", "start weights' contents")  # hashes, of which eight digits are shown
 OF_THE_MACHINE = ("cpu_capability",)

@@ -127,6 +127,14 @@ class Run:
             lease.release()
 
 
+def require_model(run: Run, wanted: str) -> None:
+    """Raises RunError for a run that was adopted from detections, which has no model. wanted: what needs one, such as `a diagnosis`."""
+    origin = run.record.get("origin")
+    if origin:
+        raise RunError(f"{run.name} was adopted from {origin['path']} and has no model, which {wanted} needs. `workbook list`, `workbook "
+                       f"compare` and `workbook report` show it; for {wanted} train a detector here (`workbook run`) and name that run")
+
+
 def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> dict[str, Any]:
     """Everything that makes this run another than others, by name; it stands in `run.json`, so that a
     reader finds why two names differ.
@@ -141,7 +149,12 @@ def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[st
 
 
 def with_later_parameters(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A `run.json` as runs of today write it: with the parameters that it is older than, at what they were then."""
+    """A `run.json` as runs of today write it: with the parameters that it is older than, at what they were then.
+
+    Of an adopted run no more is known than it says.
+    """
+    if "origin" in record:
+        return dict(record)
     return {**record, "parameters": {**ADDED_LATER, **record.get("parameters", {})}}
 
 

@@ -31,7 +31,7 @@ def split_names(names: str | Sequence[str]) -> list[str]:
 
 
 def finished_run(name: str | Path = "") -> Run:
-    """The finished run of this name (or at this path), or the newest finished one.
+    """The finished run of this name (or at this path), or the newest finished one that was trained here.
 
     Raises RunError when there is none, and for a run that is not finished, with what to do about it.
     """
@@ -40,7 +40,7 @@ def finished_run(name: str | Path = "") -> Run:
         if run.status != "done":
             raise RunError(f"{run.name} is not finished: {_unfinished(run)}")
         return run
-    finished = [run for run in list_runs() if run.status == "done"]
+    finished = [run for run in list_runs() if run.status == "done" and "origin" not in run.record]
     if not finished:
         raise no_runs("finished run")
     return finished[-1]

@@ -12,7 +12,7 @@ from workbook.models.device import has_bf16
 from workbook.models.precision import set_precision
 from workbook.runs.checkpoints import read_checkpoint
 from workbook.runs.config import read_config
-from workbook.runs.folder import Run
+from workbook.runs.folder import Run, require_model
 
 
 def load_trained(run: Run, device: torch.device | str = "cpu", config: Config | None = None) -> tuple[nn.Module, Config]:
@@ -21,6 +21,7 @@ def load_trained(run: Run, device: torch.device | str = "cpu", config: Config | 
 
     Raises RunError when the run has no checkpoint yet, or its files do not belong together.
     """
+    require_model(run, "running the detector")
     content = read_checkpoint(run.best_checkpoint)
     config = config or read_config(run.folder / "config.py")
     model = build_untrained(config)

@@ -40,7 +40,7 @@ from workbook.remedies.apply import Applied, apply_remedies, overridden
 from workbook.remedies.base import Context
 from workbook.remedies.registry import all_remedies, identity_of, parse_remedies
 from workbook.runs.config import read_config
-from workbook.runs.folder import Run, now
+from workbook.runs.folder import Run, now, require_model
 from workbook.runs.load import load_trained
 from workbook.runs.samples import samples_of
 from workbook.training.environment import versions
@@ -85,6 +85,7 @@ def evaluate_run(run: Run, remedies: str = "", overrides: str = "", device: str 
     remedies: keys of those that need no training. overrides: of `model.test_cfg`. The intervals are of the paired bootstrap over
     the val images. Raises ParameterError for settings that do not fit or need a training, RunError when the data have changed.
     """
+    require_model(run, "an evaluation under other settings")
     settings = other_settings(run, remedies, overrides)
     _require_same_data(run)
     own = samples_of(run, {})

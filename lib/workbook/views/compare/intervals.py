@@ -33,7 +33,7 @@ def interval_table(runs: Sequence[Run]) -> pd.DataFrame:
     ordered = by_start(runs)
     for number, run in zip(numbers_of(ordered), ordered, strict=True):
         parameters = run.record["parameters"]
-        row = {"Exp num": str(number), "Backbone": parameters["backbone"], "seed": str(parameters["seed"])}
+        row = {"Exp num": str(number), "Backbone": parameters["backbone"], "seed": str(parameters.get("seed", ""))}
         rows.append({**row, **_cells(run, truths)})
     return pd.DataFrame(rows, columns=["Exp num", "Backbone", "seed", *INTERVALS, "why not"]).fillna("")
 

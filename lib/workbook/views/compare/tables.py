@@ -82,7 +82,7 @@ def comparison(runs: Sequence[Run]) -> pd.DataFrame:
     """
     ordered = by_start(runs)
     rows = [_row(number, run) for number, run in zip(numbers_of(ordered), ordered, strict=True)]
-    differing = [column for column in WHERE_DIFFERENT if len({row[column] for row in rows}) > 1]
+    differing = [column for column in WHERE_DIFFERENT if len({row[column] for row in rows} - {None}) > 1]
     table = pd.DataFrame(rows, columns=[*COLUMNS, *differing], dtype=object)
     return table.astype({**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(REAL, "float64")})
 

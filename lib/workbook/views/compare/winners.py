@@ -26,11 +26,11 @@ class Setting:
     """All runs that differ in nothing but the seed."""
 
     name: str  # the backbone, with the experiment numbers
-    runs: Mapping[int, Run]  # seed → run
+    runs: Mapping[int | None, Run]  # seed → run; None where it is not known
 
     def figures(self) -> pd.DataFrame:
         """The val figures of the best epoch: a row a seed (rising), a column a figure; NaN where val has no such object."""
-        rows = {seed: self.runs[seed].metrics() for seed in sorted(self.runs)}
+        rows = {seed: self.runs[seed].metrics() for seed in sorted(self.runs, key=_order)}
         return pd.DataFrame({seed: {key: row[key] for key in FIGURES} for seed, row in rows.items()}, dtype=float).T
 
 
@@ -45,7 +45,7 @@ def settings_of(runs: Sequence[Run]) -> list[Setting]:
     groups: dict[str, list[tuple[int, Run]]] = {}
     for number, run in zip(numbers_of(ordered), ordered, strict=True):
         groups.setdefault(_all_but_the_seed(run), []).append((number, run))
-    seeds = [sorted(run.record["parameters"]["seed"] for _, run in group) for group in groups.values()]
+    seeds = [sorted((_seed(run) for _, run in group), key=_order) for group in groups.values()]
     if any(those != seeds[0] or len(those) > len(set(those)) for those in seeds):
         return []
     settings = [_setting(group) for group in groups.values()]
@@ -59,7 +59,7 @@ def differences_of(settings: Sequence[Setting]) -> list[Difference]:
     """
     truths: dict[tuple[str, ...], dict[str, Any]] = {}  # each is parsed once
     samples = {
-        setting.name: [samples_of(setting.runs[seed], truths) for seed in sorted(setting.runs)] for setting in settings
+        setting.name: [samples_of(setting.runs[seed], truths) for seed in sorted(setting.runs, key=_order)] for setting in settings
     }
     try:
         return compare(samples)
@@ -87,8 +87,18 @@ def in_sentences(found: Sequence[Difference], best: str) -> list[str]:
 def _setting(group: Sequence[tuple[int, Run]]) -> Setting:
     numbers = [number for number, _ in group]
     parameters = [run.record["parameters"] for _, run in group]
-    by_seed = {each["seed"]: run for each, (_, run) in zip(parameters, group, strict=True)}
+    by_seed = {_seed(run): run for _, run in group}
     return Setting(f"{parameters[0]['backbone']} (Exp {in_ranges(numbers)})", by_seed)
+
+
+def _seed(run: Run) -> int | None:
+    """None where it is not known, of an adopted run."""
+    seed: int | None = run.record["parameters"].get("seed")
+    return seed
+
+
+def _order(seed: int | None) -> tuple[bool, int]:
+    return seed is None, seed or 0
 
 
 def _all_but_the_seed(run: Run) -> str:

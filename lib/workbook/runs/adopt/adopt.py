@@ -1,0 +1,107 @@
+"""A run that others trained becomes a run folder, whole or not at all.
+
+    outputs/runs/adopted-<stem>-<8 hex>/   run.json with `origin`  config.py (the data alone)  predictions.json  metrics.json
+
+The digits stand for the content of the files and of the dataset, so the same content again is the same folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmcv import Config
+
+from workbook.data.catalog import Dataset, find_dataset, summary
+from workbook.data.checks import require_sound
+from workbook.errors import RunError
+from workbook.files import WRITABLE, write_json
+from workbook.runs.adopt.choose import Chosen, choose
+from workbook.runs.adopt.coco_results import read_results
+from workbook.runs.adopt.find import Found, find_results
+from workbook.runs.config import write_config
+from workbook.runs.folder import Run, now, runs_root
+from workbook.runs.numbers import next_number
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """The run folder, whether it was there before, and what is to be known of it."""
+
+    run: Run
+    was_there: bool
+    notes: tuple[str, ...]
+
+
+def adopt_run(path: Path, dataset: str) -> Adopted:
+    """Make a run folder from the results of a detector on the val images of a dataset.
+
+    path: a file of COCO results, or a folder that holds one. Raises AdoptError with all that is wrong, DataError for the
+    dataset; then nothing is written.
+    """
+    found = find_results(path)
+    data = find_dataset(dataset)
+    require_sound(data)
+    entries = read_results(found.results)
+    files = {str(found.results.resolve()): hashlib.sha256(found.results.read_bytes()).hexdigest()}
+    run = Run(runs_root() / _name(found, files, data))
+    if run.folder.is_dir():
+        origin = run.record["origin"]
+        return Adopted(run, True, (*origin["notes"], *run.record["warnings"]))
+    chosen = choose(entries, data.val)
+    _write(run, found, files, data, chosen)
+    return Adopted(run, False, (*chosen.notes, *chosen.warnings))
+
+
+def _name(found: Found, files: Mapping[str, str], data: Dataset) -> str:
+    content = json.dumps([found.kind, sorted(files.values()), data.name, data.hash])
+    stem = re.sub(r"[^\w-]+", "_", found.stem)
+    return f"adopted-{stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _write(run: Run, found: Found, files: Mapping[str, str], data: Dataset, chosen: Chosen) -> None:
+    """The whole folder under a temporary name that no list of runs shows, then under its own."""
+    root = run.folder.parent
+    partial = root / f".{run.name}.{os.getpid()}.partial"
+    try:
+        partial.mkdir(parents=True)
+        write_config(partial / "config.py", _data_config(data))
+        write_json(partial / "predictions.json", chosen.detections)
+        write_json(partial / "metrics.json", _metrics(chosen))
+        with next_number(root) as number:
+            write_json(partial / "run.json", {**_record(run, found, files, data, chosen), "number": number})
+            partial.rename(run.folder)
+    except OSError as error:
+        raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _data_config(data: Dataset) -> Config:
+    sides = {"train": data.train_json, "val": data.val_json}
+    return Config({"data": {
+        side: {"ann_file": str(path), "img_prefix": str(data.images_dir), "classes": list(data.classes)} for side, path in sides.items()
+    }})
+
+
+def _metrics(chosen: Chosen) -> dict[str, Any]:
+    figures = chosen.figures
+    return {**figures.metrics, "per_class": figures.per_class, "counts": figures.counts}
+
+
+def _record(run: Run, found: Found, files: Mapping[str, str], data: Dataset, chosen: Chosen) -> dict[str, Any]:
+    """`run.json`. What is not known of the training is not in it."""
+    time = now()
+    return {
+        "name": run.name, "status": "done", "error": None, "started": time, "finished": time,
+        "parameters": {"dataset": data.name, "detector": f"adopted ({found.kind})", "backbone": found.stem},
+        "origin": {"kind": found.kind, "path": str(found.results.resolve()), "files": dict(files), "notes": list(chosen.notes)},
+        "data": summary(data), "warnings": list(chosen.warnings),
+    }
