@@ -39,6 +39,15 @@ def test_the_same_settings_give_what_the_run_has(run: Run) -> None:
     assert not list(found.folder.parent.glob(".*"))
 
 
+def test_data_that_were_moved_are_found(run: Run, trained: Trained) -> None:
+    path = run.folder / "config.py"
+    config = path.read_text()
+    assert str(trained.data) in config
+    path.write_text(config.replace(str(trained.data), "/moved/away"))
+    found = evaluate_run(run, overrides="model.test_cfg.rcnn.score_thr=0.06")
+    assert found.folder.parent == run.folder / "evaluations" and read_json(found.folder / "settings.json")["images"] == 2
+
+
 def test_a_higher_threshold_leaves_the_higher_scores(run: Run) -> None:
     """Suppression goes by falling score, so the detections above a threshold are those of the run above it."""
     own = read_json(run.folder / "predictions.json")

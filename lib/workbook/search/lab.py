@@ -16,7 +16,7 @@ from workbook.evaluation.bootstrap import Samples, bootstrap
 from workbook.evaluation.columns import Detections, GroundTruth
 from workbook.evaluation.matching import Matches, match
 from workbook.files import read_json
-from workbook.runs.config import read_config
+from workbook.runs.data import run_config
 from workbook.runs.folder import Run
 from workbook.runs.listing import open_run
 from workbook.search.work import Work, works_of
@@ -126,7 +126,7 @@ class Lab:
 
     def _read(self, run: Run, folder: Path) -> Measurement:
         """The detections in the folder against the val set of the run."""
-        val = read_config(run.folder / "config.py").data.val
+        val = run_config(run, images=False).data.val
         key = (val.ann_file, *val.classes)
         if key not in self.truths:
             self.truths[key] = GroundTruth.from_coco(of_classes(read_coco(Path(val.ann_file)), val.classes))

@@ -39,7 +39,7 @@ from workbook.models.weights import sha256
 from workbook.remedies.apply import Applied, apply_remedies, overridden
 from workbook.remedies.base import Context
 from workbook.remedies.registry import all_remedies, identity_of, parse_remedies
-from workbook.runs.config import read_config
+from workbook.runs.data import run_config
 from workbook.runs.folder import Run, now, require_model
 from workbook.runs.load import load_trained
 from workbook.runs.samples import samples_of
@@ -120,7 +120,7 @@ def other_settings(run: Run, remedies: str, overrides: str) -> OtherSettings:
 
 
 def _changed(run: Run, remedies: Sequence[Any], overrides: Mapping[str, Any]) -> OtherSettings:
-    config = copy.deepcopy(read_config(run.folder / "config.py"))
+    config = copy.deepcopy(run_config(run))
     asked = run.record["parameters"]
     context = Context(
         train=read_coco(Path(config.data.train.ann_file)), image_size=tuple(asked["image_size"]),
