@@ -134,7 +134,8 @@ bench: setup  ## the workbook against stock mmdet, row by row (20 minutes on 2 c
 	'$(BIN)/python' -m bench $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks, on this machine alone (127.0.0.1)
-	'$(BIN)/jupyter-lab' --ip 127.0.0.1 $(ARGS)
+	# the workbook's own kernel python3 comes first; Jupyter looks into JUPYTER_PATH before it looks into its environment
+	JUPYTER_PATH="$$(cd '$(BIN)/..' && pwd)/share/jupyter$${JUPYTER_PATH:+:$$JUPYTER_PATH}" '$(BIN)/jupyter-lab' --ip 127.0.0.1 $(ARGS)
 
 clean:  ## remove the environment and the caches; data/ and outputs/ stay
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache *.egg-info '$(STAMP)'

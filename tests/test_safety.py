@@ -6,8 +6,11 @@ import ast
 import contextlib
 import http.server
 import io
+import json
+import os
 import re
 import subprocess
+import sys
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -276,3 +279,15 @@ def test_a_tracker_that_breaks_tells_no_login(breaks: str, tmp_path: Path, monke
             tracker.log(1, {"train/loss": 1.0})
         server.shutdown()
     assert KEY not in str(caught.value) and caught.value.__suppress_context__
+
+
+def test_the_lab_has_the_workbooks_own_kernel_whatever_jupyter_would_find(tmp_path: Path) -> None:
+    kernel = tmp_path / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text(json.dumps({"argv": ["/usr/bin/python3"], "display_name": "another", "language": "python"}))
+    printed = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    start, _, _ = re.search(r"^JUPYTER_PATH=.*$", printed, re.M)[0].partition("jupyter-lab'")
+    found = subprocess.run(["bash", "-c", f"{start}jupyter' kernelspec list --json"], cwd=ROOT, capture_output=True, text=True,
+                           env={**os.environ, "JUPYTER_PATH": str(tmp_path)}, timeout=120)
+    own = json.loads(found.stdout)["kernelspecs"]["python3"]["resource_dir"]
+    assert Path(own).resolve().is_relative_to(Path(sys.prefix).resolve()), own
