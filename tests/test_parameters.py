@@ -169,6 +169,21 @@ def test_the_reading_of_papermill_and_yaml_is_theirs(word: str) -> None:
         assert repr(as_yaml(word)) == repr(yaml.safe_load(word))
 
 
+@pytest.mark.parametrize("name", ["tracker", "device", "recipe", "detector", "precision", "remedies", "overrides", "empty_images"])
+def test_the_words_of_a_list_are_not_asked_for_as_a_name(name: str) -> None:
+    """`-r tracker None` would be refused as `-p tracker None` is: the advice is for names alone."""
+    with pytest.raises(ParameterError, match=f"- {name} = None: ") as caught:
+        notebook_parameters(Parameters, given("2_train", **{name: None}))
+    assert "papermill's -r" not in str(caught.value) and "Meant for: " in str(caught.value)
+
+
+def test_what_may_be_given_is_said_for_no_name_and_for_names(datasets: Path) -> None:
+    with pytest.raises(ParameterError, match="dataset = '': a name is needed. There are: .*007.*tree_crowns"):
+        notebook_parameters(DataParameters, given("1_data", dataset=""))
+    with pytest.raises(ParameterError, match="runs = .*names are needed, with commas between them, not a dict. There are: "):
+        notebook_parameters(ComparisonParameters, given("5_compare", runs={"a": "b"}))
+
+
 # ---- names that read as something else -------------------------------------------------------------------------------
 
 NAMES = ("2024", "007", "1e5", "True", "None", "null", "-12", "3.50", "yes")

@@ -19,6 +19,7 @@ from workbook.errors import ParameterError
 SHOWN = 80  # characters of a refused value
 BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 AS_TEXT = "as text with papermill's -r, in quotes in YAML or Python"
+NAMES = ("dataset", "backbone", "pretrained", "load_from", "run", "other")  # of things and files, which may read as a number or as None
 
 
 class Asked(BaseModel):
@@ -50,10 +51,12 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
 
 
 def _not_text(name: str, value: Any) -> str:
+    """Why a value is no text. Only names that a person chooses may read as something else; other texts are words of a list."""
     made = {bool: "yes or no", int: "a number", float: "a number", type(None): "nothing"}.get(type(value))
     if made is None:
         return f"one text is needed, not {type(value).__name__}"
-    return f"text is needed, and papermill's -p and YAML make {made} of this word. Where it is a name, give it {AS_TEXT}: -r {name} NAME"
+    words = f"text is needed, and papermill's -p and YAML make {made} of this word"
+    return f"{words}. Where it is a name, give it {AS_TEXT}: -r {name} NAME" if name in NAMES else words
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -124,6 +127,8 @@ def read_name(value: Any, there: Callable[[], Iterable[str]]) -> str:
 
 def read_names(value: Any, there: Callable[[], Iterable[str]]) -> tuple[str, ...]:
     """Names separated by commas, or a list of names, as texts without repeats; () for none. Raises ValueError as `read_name`."""
+    if isinstance(value, dict):
+        raise ValueError(f"names are needed, with commas between them, not a dict. There are: {', '.join(sorted(there())) or 'none'}")
     listed = value if isinstance(value, list | tuple) else [read_name(value, there)]
     names = [part.strip() for one in listed for part in read_name(one, there).split(",")]
     return tuple(dict.fromkeys(filter(None, names)))

@@ -23,7 +23,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 class Parameters(Asked):
     """What may be asked of a run. The defaults are those of `2_train.ipynb` (a test compares them)."""
 
-    dataset: DatasetName = Field("tree_crowns", description="a folder of data/, or the embedded tree_crowns", min_length=1)
+    dataset: DatasetName = Field("tree_crowns", description="a folder of data/, or the embedded tree_crowns")
     detector: str = Field("faster_rcnn", description="faster_rcnn, vfnet, detr, retinanet, cascade_rcnn, deformable_detr")
     backbone: str = Field("resnet50", description="resnet50, swin_t, pvtv2_b0 ... pvtv2_b5, tf_efficientnet_lite0, timm/<name>")
     recipe: str = Field("official", description="official, seed or finetune")
