@@ -88,7 +88,7 @@ def test_data_train_and_compare_one_after_the_other(root: Path) -> None:
     assert "small: lost at proposals" in browsed[0].data["text/html"]
     assert "The App: http://127.0.0.1:" in "".join(output.get("text", "") for output in browsed)
 
-    assert pictures(through_papermill("5_compare", root, {"dataset": "scenes"})) == 3
+    assert pictures(through_papermill("5_compare", root, {"dataset": "scenes"})) == 4
     by_notebook = (root / "outputs" / "comparison.csv").read_text()
     compared = workbook("compare")
     assert compared.returncode == 0 and (root / "outputs" / "comparison.csv").read_text() == by_notebook

@@ -20,7 +20,7 @@ from workbook.files import read_json
 from workbook.runs.adopt.adopt import adopt_run
 from workbook.runs.adopt.errors import AdoptError
 from workbook.runs.folder import runs_root
-from workbook.runs.listing import finished_run, list_runs
+from workbook.runs.listing import list_runs
 
 Entry = dict[str, Any]
 IMAGES = 12
@@ -211,8 +211,7 @@ def test_a_run_without_a_model_says_what_it_is_good_for(pets: Path, tmp_path: Pa
     from workbook.training.evaluate import evaluate_run
     from workbook.training.rerun import rerun
 
-    adopt_run(put(tmp_path / "yolo.json", detections(pets)), "pets")
-    run = finished_run()
+    run = adopt_run(put(tmp_path / "yolo.json", detections(pets)), "pets").run
     for ask in (load, load_or_diagnose, load_trained, lambda run: ask_question(run, "small"), evaluate_run, rerun):
         with pytest.raises(RunError, match=r"was adopted from .*yolo\.json and has no model, which .* needs"):
             ask(run)
