@@ -11,7 +11,7 @@ from typing import Any
 
 from workbook.data.entries import listed
 from workbook.data.importers.record import Box, Imported, Picture, Unreadable
-from workbook.data.importers.source import Source
+from workbook.data.importers.source import SeveralFit, Source
 from workbook.data.importers.upright import SIDEWAYS, Upright, read_upright, turned
 from workbook.progress import progress_bar
 
@@ -57,6 +57,17 @@ class Collector:
                 self.problem(path, str(error))
                 self._sizes[path] = None
         return self._sizes[path]
+
+    def image_of(self, text: Path, stem: str, folder: Path, split: str) -> Path | None:
+        """The image of this stem, in `folder` or elsewhere, that a label file belongs to; None, and a problem, for none and for several."""
+        try:
+            image = self.source.find_stem(stem, folder, split)
+        except SeveralFit as error:
+            self.problem(text, str(error))
+            return None
+        if image is None:
+            self.problem(text, f"the image {text.stem} is not there: copy it into images/, or delete the text")
+        return image
 
     @property
     def has_problems(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from workbook.data.importers.collect import Collector, number
 from workbook.data.importers.record import Box, Imported, Importer
-from workbook.data.importers.source import SeveralFit, Source
+from workbook.data.importers.source import Source
 from workbook.data.importers.texts import some_lines
 from workbook.data.importers.upright import around, polygon_area
 
@@ -61,13 +61,8 @@ def _read(source: Source) -> Imported:
              if path.parent.name.startswith("labelTxt") or _is_label(some_lines(path))]
     for path in found.each(texts, "reading labels"):
         split = source.split_of(path)
-        try:
-            image = source.find_stem(path.stem, path.parent.parent / "images", split)
-        except SeveralFit as error:
-            found.problem(path, str(error))
-            continue
+        image = found.image_of(path, path.stem, path.parent.parent / "images", split)
         if image is None:
-            found.problem(path, f"the image {path.stem} is not there: copy it into images/, or delete the text")
             continue
         labelled.add(image)
         lines = list(enumerate(found.lines(path), 1))

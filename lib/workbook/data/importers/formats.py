@@ -6,6 +6,7 @@ from workbook.data.importers import boxes_csv, coco, dota, labelme, openimages, 
 from workbook.data.importers.record import Importer
 from workbook.data.importers.source import Source
 from workbook.data.importers.texts import unreadable_json
+from workbook.data.importers.yolo_config import broken_yaml
 from workbook.data.reading import DataError
 
 FORMATS: tuple[Importer, ...] = (
@@ -37,7 +38,7 @@ def _nothing_fits(source: Source) -> str:
         return f"{source.folder} is empty: give the folder that holds labels and images"
     lines = [f"{source.file or source.folder}: no labels of a known format. Known formats:",
              *(f"  - {importer.key}: {importer.needs}" for importer in FORMATS)]
-    broken = [*unreadable_json(source), *yolo.broken_yaml(source)]
+    broken = [*unreadable_json(source), *broken_yaml(source)]
     lines += [f"  {source.shown(path)}: {reason}" for path, reason in broken]
     return "\n".join([*lines, "Give the folder that holds labels and images together, or name the format with "
                               "--format"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from workbook.data.importers.collect import Collector, number
 from workbook.data.importers.record import Box, Imported, Importer
-from workbook.data.importers.source import SeveralFit, Source
+from workbook.data.importers.source import Source
 from workbook.data.importers.texts import some_lines
 
 CLASSES = ("pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle", "bus", "motor")
@@ -40,14 +40,9 @@ def _read(source: Source) -> Imported:
     labelled: set[Path] = set()
     for path in found.each(_texts(source), "reading labels"):
         split = source.split_of(path)
-        try:
-            folder = path.parent.parent
-            image = source.find_stem(f"{folder.name}/images/{path.stem}", folder / "images", split)
-        except SeveralFit as error:
-            found.problem(path, str(error))
-            continue
+        folder = path.parent.parent
+        image = found.image_of(path, f"{folder.name}/images/{path.stem}", folder / "images", split)
         if image is None:
-            found.problem(path, f"the image {path.stem} is not there: copy it into images/, or delete the text")
             continue
         labelled.add(image)
         found.add(image, split, list(_boxes(path, found)))

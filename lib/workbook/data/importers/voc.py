@@ -27,7 +27,7 @@ SETS = {"train": "train", "val": "val", "trainval": "train", "test": "test"}
 WHOLE = ("truncated", "occluded", "difficult")  # fields of an object that are 0 or 1
 BACKGROUND = "images without an xml, taken as images without objects"
 # what <source> says in files whose corners count from 1: VOC's own, Roboflow's, and those of its library supervision
-# (issue 144 of supervision, and object_to_pascal_voc in 0.31)
+# (roboflow/supervision#144, and its object_to_pascal_voc in 0.31)
 FROM_ONE_SOURCES = ("PASCAL VOC", "VOC2007 Database", "VOC2012 Database", "roboflow.ai", "roboflow.com")
 FROM_ONE = "files whose corners count from 1 with both ends included, as VOC's do: turned to edges that count from 0"
 
