@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
@@ -17,16 +16,14 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
+from workbook import cli_data
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
 from workbook.parameters import check as check_values
 from workbook.runs.folder import require_model
 from workbook.runs.listing import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
-from workbook.terminal import open_console
+from workbook.terminal import exit_when_stopped, open_console
 from workbook.training.parameters import Parameters, check_parameters
-
-if TYPE_CHECKING:
-    from workbook.data.entries import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="Which backbone is better on your images, why are small objects missed, and what would fix it.")
@@ -100,21 +97,12 @@ def run(**given: Any) -> None:
     from workbook.training import launch
     from workbook.training.job import prepare
 
-    with _exit_when_stopped():
+    with exit_when_stopped():
         done = launch.run(prepare(asked))
     # the run is done, so the notebook only shows it
     page = execute_notebook("2_train", done.folder / "2_train.ipynb", asked.model_dump(mode="json"))
     print(f"page: {page}")
     print(done.folder)
-
-
-@contextmanager
-def _exit_when_stopped() -> Iterator[None]:
-    """The exit code that a shell expects of a stopped training: 130 after Ctrl-C, 143 after SIGTERM."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise typer.Exit(getattr(stop, "code", 130)) from None
 
 
 @app.command(epilog="Example: workbook rerun faster_rcnn-tf_efficientnet_lite0-cb294171")
@@ -125,7 +113,7 @@ def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished ru
     """
     from workbook.training.rerun import rerun as train_again
 
-    with _exit_when_stopped():
+    with exit_when_stopped():
         found = train_again(open_run(name))
     table = Table("figure", "before", "after", "difference", box=None)
     for row in found.table.to_dict("records"):
@@ -364,72 +352,7 @@ def browse(
         raise typer.Exit(0) from None
 
 
-@app.command(epilog="Example: workbook check litter")
-def check(name: Annotated[str, typer.Argument(help="a folder of data/, or tree_crowns")]) -> None:
-    """Read a dataset whole and report every problem at once. Errors end with code 1; notes do not."""
-    from workbook.data.catalog import dataset_folder
-    from workbook.data.checks import check_dataset
-
-    _print_check(name, check_dataset(dataset_folder(name)))
-
-
-def _print_check(name: str, problems: Sequence[Problem], failed: bool = False) -> None:
-    """Errors end the command with code 1, as `failed` does; notes do not."""
-    for problem in problems:
-        print(problem)
-    errors = sum(problem.level == "error" for problem in problems)
-    print(f"{name}: {errors} errors, {len(problems) - errors} notes")
-    raise typer.Exit(1 if errors or failed else 0)
-
-
-@app.command("import", epilog="Example: workbook import ~/downloads/litter-yolo litter")
-def import_command(
-    path: Annotated[Path, typer.Argument(help="the folder that holds labels and images, or the data.yaml, json or csv")],
-    name: Annotated[str, typer.Argument(help="the new folder of data/")],
-    format_: Annotated[str, typer.Option("--format", help="where it is not recognised, or two fit: yolo, voc, coco ...")] = "",
-    copy: Annotated[bool, typer.Option("--copy", help="copy the images; else images/ is a link to their folder")] = False,
-    split: Annotated[bool, typer.Option("--split", help="make a val set, as `workbook split` does")] = False,
-) -> None:
-    """Labels in another format become data/NAME: YOLO, Pascal VOC, COCO, labelme, VisDrone, DOTA, OpenImages, CSV.
-
-    What cannot be read is listed all at once, and then nothing is written. Else `workbook check` follows: errors end with code 1.
-    """
-    from workbook.data.importers.command import import_dataset
-    from workbook.training.signals import StopSignals
-
-    with _exit_when_stopped(), StopSignals() as stop, stop.at_once():
-        made = import_dataset(path, name, format_, copy, split)
-    print(*made.summary, sep="\n")
-    if made.not_split:
-        print(f"error: not split: {made.not_split}. `workbook split {name}` tries it again")
-    _print_check(name, made.problems, failed=bool(made.not_split))
-
-
-@app.command(epilog="Example: workbook export litter --to yolo")
-def export(
-    name: Annotated[str, typer.Argument(help="a folder of data/, or tree_crowns")],
-    to: Annotated[str, typer.Option(help="yolo, voc or coco")],
-) -> None:
-    """A dataset in another format, with copies of the images: outputs/exports/NAME-FORMAT. Says what the format cannot hold."""
-    from workbook.data.exporters.command import export_dataset
-    from workbook.training.signals import StopSignals
-
-    with _exit_when_stopped(), StopSignals() as stop, stop.at_once():
-        done = export_dataset(name, to)
-    print(*(f"note: {note}" for note in done.notes), done.folder, sep="\n")
-
-
-@app.command(epilog="Example: workbook split litter --val-share 0.2 --group-by location")
-def split(
-    name: Annotated[str, typer.Argument(help="a folder of data/ with train.json and no val.json")],
-    val_share: Annotated[float, typer.Option(help="share of the images that go to val, between 0 and 1")] = 0.2,
-    seed: Annotated[int, typer.Option(help="another seed, another split")] = 0,
-    group_by: Annotated[str, typer.Option(help="a field of the images; those with the same value stay together")] = "",
-) -> None:
-    """Make a val set from train.json: stratified by class and object size, seeded. The whole file stays as all.json."""
-    from workbook.data.split import split as split_dataset
-
-    print(*split_dataset(name, val_share=val_share, seed=seed, group_by=group_by), sep="\n")
+app.add_typer(cli_data.app)  # check, import, export, split
 
 
 if __name__ == "__main__":

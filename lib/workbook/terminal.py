@@ -1,9 +1,12 @@
-"""What the command prints to: a terminal in its width, or a pipe or file in a width that shows whole run names."""
+"""How the command meets the shell: a console as wide as the terminal, or as whole run names need, and its exit codes."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 
 WITHOUT_TERMINAL = 160  # columns
@@ -12,3 +15,12 @@ WITHOUT_TERMINAL = 160  # columns
 def open_console() -> Console:
     """A console on stdout, without colours for numbers."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else WITHOUT_TERMINAL)
+
+
+@contextmanager
+def exit_when_stopped() -> Iterator[None]:
+    """The exit code that a shell expects of what was stopped: 130 after Ctrl-C, 143 after SIGTERM."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(getattr(stop, "code", 130)) from None
