@@ -104,6 +104,15 @@ def test_lost_to_max_per_img(tmp_path: Path) -> None:
     assert rows.iloc[-1]["lost_to"] == "max_per_img"
 
 
+@pytest.mark.parametrize(("limit", "found"), [(-1, 5), (0, 5), (1, 1)])
+def test_no_limit_is_written_as_0_or_less(tmp_path: Path, limit: int, found: int) -> None:
+    """As mmdet reads the max_per_img of a head."""
+    truths = [*OTHERS, (HERE, "cat")]
+    scene = Scene(truths, [Answer(box, {"cat": 0.9 - number / 100}) for number, (box, _) in enumerate(truths)])
+    rows = traced(tmp_path, scripted_rcnn([scene], max_per_img=limit), [scene])
+    assert list(rows["stage"]) == ["detected"] * found + ["suppression"] * (5 - found)
+
+
 def test_taken_by_a_neighbour(tmp_path: Path) -> None:
     """One box lies on two objects; COCO gives it to one of them."""
     other, between = shifted(HERE, 20), shifted(HERE, 10)  # 10: IoU .6 with both
@@ -235,6 +244,14 @@ def test_columns_are_documented_and_crowds_are_no_rows(tmp_path: Path) -> None:
     trace = diagnose(scripted_rcnn([scene]), dataset, resamples=2).trace
     assert len(trace) == 1
     assert set(COLUMNS) <= set(trace)
+
+
+def test_a_crowd_may_be_the_last_of_all(tmp_path: Path) -> None:
+    """Of the last class, in the last image, which has no object."""
+    scenes = [Scene([(HERE, "cat")], [Answer(HERE, SURE)]), Scene([], [])]
+    dataset = write_scenes(tmp_path, scenes, crowds=[(2, at(150, 150, 90, 90), "owl")])
+    trace = diagnose(scripted_rcnn(scenes), dataset, resamples=2).trace
+    assert list(trace["stage"]) == ["detected"] and not trace["over_limit"].any()
 
 
 def test_boxes_are_in_pixels_of_the_original_image(tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_two_equal_causes_are_both_named(tmp_path: Path) -> None:
         assert set(found.waterfall.metrics[metric]["small"].costliest) == {"class", "box"}
 
 
+def test_the_larger_of_two_causes_is_named_alone(tmp_path: Path) -> None:
+    """Where its lead has an interval, which one image does not give."""
+    boxes = jittered(24)
+    scenes = [lost_at("box" if number % 6 else "class", box) for number, box in enumerate(boxes)]
+    for metric in METRICS:
+        assert few(tmp_path / metric, scenes).waterfall.metrics[metric]["small"].costliest == ("box",)
+    both = Scene([truth for scene in scenes[:2] for truth in scene.truths], [answer for scene in scenes[:2] for answer in scene.answers])
+    assert set(few(tmp_path / "one", [both]).waterfall.metrics["AP50"]["small"].costliest) == {"class", "box"}
+
+
 def test_a_stage_that_hides_behind_another_costs_as_much(tmp_path: Path) -> None:
     """Every object has a wrong class and a poor box: either alone mends nothing, the last one all; each costs half."""
     scenes = [Scene([(box, "cat")], [Answer(box, {"dog": 0.9, "cat": 0.02}, to=shifted(box, 10))]) for box in jittered(12)]
