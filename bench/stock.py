@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+import mmcv.parallel._functions
 import torch
 from mmcv import Config
-from mmcv.runner import EpochBasedRunner, build_optimizer
+from mmcv.ops import get_compiling_cuda_version
+from mmcv.runner import EpochBasedRunner, Fp16OptimizerHook, build_optimizer
 from mmcv.utils import get_logger
 from mmdet.apis import single_gpu_test
 from mmdet.datasets import build_dataloader, build_dataset
@@ -77,38 +84,58 @@ class Ours:
 
 
 class Stock:
-    """mmdet's training of the same config and weights, as `mmdet.apis.train_detector` sets it up on one device."""
+    """mmdet's training of the same config and weights, as `mmdet.apis.train_detector` sets it up on one device.
 
-    def __init__(self, job: Job, weights: dict[str, torch.Tensor]) -> None:
+    mixed: in float16, as with `fp16 = dict(loss_scale=512.)` of its configs/fp16; only a GPU can.
+    """
+
+    def __init__(self, job: Job, weights: dict[str, torch.Tensor], mixed: bool = False, workers: int = 2) -> None:
         config = stock_config(job.config)
         model = build_detector(copy.deepcopy(config.model))
         model.load_state_dict(weights)
         model.CLASSES = config.classes
+        if job.device.type == "cuda":
+            mend_scatter()
         self.model = build_dp(model, "cpu" if job.device.type == "cpu" else "cuda", device_ids=[0])
         self.train_loader, self.val_loader, self.test_loader = (
-            build_dataloader(build_dataset(data), samples, workers_per_gpu=2, dist=False, shuffle=shuffle)
+            build_dataloader(build_dataset(data), samples, workers_per_gpu=workers, dist=False, shuffle=shuffle)
             for data, samples, shuffle in (
                 (config.data.train, config.data.samples_per_gpu, True), (config.data.val, config.data.samples_per_gpu, False),
                 (config.data.test, 1, False))
         )
         logger = get_logger("stock", log_level=logging.ERROR)
         self.runner = EpochBasedRunner(self.model, optimizer=build_optimizer(model, config.optimizer), logger=logger,
-                                       work_dir=str(outputs_root() / "stock"), max_epochs=1_000_000)
-        self.runner.register_training_hooks(config.lr_config, config.optimizer_config)
+                                       work_dir=str(outputs_root() / "stock"), meta={}, max_epochs=1_000_000)
+        steps = Fp16OptimizerHook(**config.optimizer_config, loss_scale=512.0, distributed=False) if mixed else config.optimizer_config
+        self.runner.register_training_hooks(config.lr_config, steps)
         self.runner._max_iters = 1_000_000
         self.runner.call_hook("before_run")
 
     def epoch(self) -> float:
         """Seconds a step of one pass over the training images."""
         started = time.perf_counter()
-        self.runner.train(self.train_loader)
+        with without_sleep():
+            self.runner.train(self.train_loader)
         return (time.perf_counter() - started) / len(self.train_loader)
 
     def validation(self) -> None:
         """What `workflow=[('train', 1), ('val', 1)]` with an evaluation hook does after an epoch: losses, then detections and AP."""
-        self.runner.val(self.val_loader)
+        with without_sleep():
+            self.runner.val(self.val_loader)
         results = single_gpu_test(self.model, self.test_loader)
         self.test_loader.dataset.evaluate(results, metric="bbox", logger="silent")
+
+
+def mend_scatter() -> None:
+    """mmcv 1.7.2 asks torch for the stream of a device by its number, which torch refuses since 2.1: stock cannot train on a GPU there."""
+    mmcv.parallel._functions._get_stream = functools.cache(torch.cuda.Stream)
+
+
+@contextmanager
+def without_sleep() -> Iterator[None]:
+    """mmcv's runner sleeps for two seconds before each epoch, which is next to nothing in a real one and much in one of four steps."""
+    with patch("mmcv.runner.epoch_based_runner.time", SimpleNamespace(sleep=lambda seconds: None)):
+        yield
 
 
 def both(job: Job) -> tuple[Stock, Ours]:
@@ -118,11 +145,14 @@ def both(job: Job) -> tuple[Stock, Ours]:
 
 
 def stock_config(config: Config) -> Config:
-    """The same config with what the workbook replaces put back: mmdet's RoI extractor, dataset and test pipeline."""
+    """The same config with what the workbook replaces put back: mmdet's RoI extractor, sampler, dataset and test pipeline."""
     stock = copy.deepcopy(config)
     for part in nested_dicts(stock.model):
         if part.get("type") == "SparseRoIExtractor":
             part["type"] = "SingleRoIExtractor"
+            part["roi_layer"]["use_torchvision"] = torch.cuda.is_available() and get_compiling_cuda_version() == "not available"
+        if part.get("type") == "DeviceRandomSampler":
+            part["type"] = "RandomSampler"
     for split in (stock.data.train, stock.data.val):
         split["type"] = "CocoDataset"
     resize, flip, normalize, pad = stock.data.val.pipeline[2:6]

