@@ -29,6 +29,9 @@ SECONDS = 420
 TESTS = {
     "evaluation": ["evaluation"],
     "models/assigners.py": ["diagnosis/test_assignable.py"],
+    "diagnosis/parameters.py": ["test_parameters.py"],
+    "diagnosis/probing.py": ["diagnosis/test_probing.py", "diagnosis/test_trace.py"],
+    "diagnosis/families/dense.py": ["diagnosis/test_probing.py", "diagnosis/test_trace.py", "diagnosis/test_waterfall.py"],
     "diagnosis/assignable.py": ["diagnosis/test_assignable.py", "diagnosis/test_trace.py"],
     "diagnosis/false_positives.py": ["diagnosis/test_false_positives.py"],
     "diagnosis/suspects.py": ["diagnosis/test_suspects.py"],

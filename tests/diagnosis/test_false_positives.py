@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from tidecv import TIDE, Data
 
@@ -128,6 +129,12 @@ def test_what_removing_brings_is_cocos_own() -> None:
             assert gain["removed_ap50"] == pytest.approx(without["bbox_mAP_50"] - now["bbox_mAP_50"], abs=EXACT)
             assert own.sizes["small"][kind]["removed_ap"] == pytest.approx(without["bbox_mAP_s"] - now["bbox_mAP_s"], abs=EXACT)
             assert gain["count"] == len(rows)
+
+
+def test_a_false_detection_names_the_object_that_it_overlaps_most_if_any() -> None:
+    table = classify(ONE, [detection(x=8), detection(x=300), detection(x=95, category_id=1)])
+    assert [None if pd.isna(id_) else int(id_) for id_ in table.sort_values("row")["annotation_id"]] == [1, None, 2]
+    assert (table.sort_values("row")["iou"] > 0).tolist() == [True, False, True]
 
 
 def test_excused_and_uncounted_detections_are_no_false_ones() -> None:

@@ -49,6 +49,15 @@ def test_a_detector_that_finds_nothing_asks_about_nothing(planted: SavedDiagnosi
     assert suspects(replace(planted, detections=blind)).empty
 
 
+def test_an_object_is_asked_about_only_when_it_was_missed_for_another_class() -> None:
+    detections = pd.DataFrame({"score": [0.5], "outcome": ["true"], "kind": [""]})
+    cases = {"missed, another class": ("owl", False, True), "found, another class": ("owl", True, False),
+             "missed, its own class": ("dog", False, False), "missed, no class": (None, False, False)}
+    trace = pd.DataFrame([{"named_class": named, "class": "dog", "detected": found, "named_score": 0.9}
+                          for named, found, _ in cases.values()])
+    assert find_suspects(trace, detections).mislabelled.tolist() == [asked for *_, asked in cases.values()]
+
+
 def test_a_detector_that_is_sure_of_what_is_not_there_is_asked_less() -> None:
     trace = pd.DataFrame({"named_class": [None], "class": ["cat"], "detected": [False], "named_score": [np.nan]})
     score, kind = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array(["", "background", "background", "", "background"])

@@ -125,6 +125,14 @@ def test_taken_by_a_neighbour(tmp_path: Path) -> None:
     assert lost["lost_to_iou"] == pytest.approx(0.6, abs=1e-3)
 
 
+@pytest.mark.parametrize("between", [8, 10, 12])  # IoU of .67, .6 and .54 with both: enough at .5, and not at .55 and up
+def test_the_neighbour_is_whose_detection_it_is_at_iou_50(tmp_path: Path, between: float) -> None:
+    other = shifted(HERE, 2 * between)
+    scene = Scene([(HERE, "cat"), (other, "cat")], [Answer(shifted(HERE, between), SURE)])
+    lost, = (row for _, row in traced(tmp_path, scripted_rcnn([scene]), [scene]).iterrows() if row["stage"] == "suppression")
+    assert lost["lost_to"] == "a neighbour" and lost["lost_to_annotation"] in (100, 101)
+
+
 def test_lost_to_the_limit_of_coco(tmp_path: Path) -> None:
     """103 objects of a class: COCO counts the 100 detections of the highest scores."""
     boxes = [at(2 + 23 * (n % 11), 2 + 23 * (n // 11), 18, 18) for n in range(103)]

@@ -318,6 +318,39 @@ def test_a_class_in_few_images_makes_the_mean_less_certain() -> None:
     assert width(by_many) == pytest.approx(2 * 1.984 * 0.01, rel=0.1)
 
 
+def test_the_degrees_of_freedom_are_satterthwaite_s() -> None:
+    """Of one class its images less one; of two that vary alike, one of them surely known, between both; a class without truth is none."""
+    rng = np.random.default_rng(0)
+    one, two = (np.r_[0.0, rng.normal(0, 1, 5_000)] for _ in range(2))
+    nowhere = np.full(5_001, np.nan)
+
+    def freedom(columns: list[np.ndarray], images: list[int], all_images: int = 1_000) -> float:
+        return Figure(np.stack(columns, axis=1), np.array(images), 500, all_images).freedom()
+
+    assert freedom([one], [20]) == pytest.approx(19)
+    assert freedom([one], [1]) == 1
+    assert freedom([one, nowhere], [20, 0]) == pytest.approx(19)
+    first, second = one[1:].var(), two[1:].var()
+    assert freedom([one, two], [11, 41]) == pytest.approx((first + second) ** 2 / (first**2 / 10 + second**2 / 40))
+    assert freedom([one, two], [11, 41], all_images=15) == 14
+    assert freedom([np.zeros(5_001)], [20]) == 999
+
+
+@pytest.mark.parametrize(("images", "undetermined", "holds"), [(9, True, 0.92), (10, False, 0.92), (11, False, 0.92), (49, False, 0.92),
+                                                               (50, False, 0.95)])
+def test_from_how_many_images_an_interval_is_given_and_is_one_of_95_percent(images: int, undetermined: bool, holds: float) -> None:
+    drawn = np.r_[0.3, np.random.default_rng(0).normal(0.3, 0.001, 1001)]
+    interval = Figure(drawn[:, None], np.array([images]), objects=900, images=images).interval()
+    assert (interval.undetermined, interval.is_few, interval.holds) == (undetermined, undetermined, holds)
+
+
+@pytest.mark.parametrize(("classes", "images", "rare"), [(9, 49, False), (10, 49, True), (10, 50, False), (11, 49, True)])
+def test_from_how_many_classes_and_images_a_mean_rests_on_rare_ones(classes: int, images: int, rare: bool) -> None:
+    drawn = np.r_[0.3, np.random.default_rng(0).normal(0.3, 0.001, 101)]
+    figure = Figure(np.repeat(drawn[:, None], classes + 1, axis=1), np.array([*[images] * classes, 0]), objects=900, images=600)
+    assert bool(figure.rare_classes) == rare
+
+
 def test_resamples_without_the_object_are_left_out() -> None:
     truth = coco(truth_box(1), truth_box(2, image_id=2, side=50), truth_box(3, image_id=3, side=50), images=3)
     found = [detection(), detection(image_id=2, side=50)]
@@ -344,6 +377,7 @@ def test_the_recalls_are_those_of_pycocotools() -> None:
 
 @pytest.mark.parametrize("call, message", [
     (lambda: match(TWO, [detection(image_id=77)]), "name image_id 77"),
+    (lambda: match(TWO, [detection(image_id=0)]), "name image_id 0"),
     (lambda: match(TWO, [], {"odd": (5, 2)}), "not a range: odd: 5 to 2"),
     (lambda: match(TWO, [], {"all": (0, 2)}), "'all' is always there"),
     (lambda: average_precision(match(TWO, []), np.ones((1, 2))), r"\[resamples, 1 images\], but are \[1, 2\]"),
@@ -355,6 +389,7 @@ def test_the_recalls_are_those_of_pycocotools() -> None:
     (lambda: pair(coco(images=2), coco(images=3)), "of 2 and 3 images 1 are in one only, such as 3"),
     (lambda: pair(TWO, coco(truth_box(1))), r"objects of each \(2, 2"),
     (lambda: pair(TWO, TWO, seeds=(0, 1)), r"differ in seed \(0 and 1\)"),
+    (lambda: bootstrap(match(TWO, []), 3).minus(bootstrap(match(TWO, []), 2)), r"differ in resamples \(3 and 2\)"),
 ])
 def test_what_cannot_be_done_is_said(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -133,6 +133,8 @@ def test_it_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     (coco(truth_box(1, image_id=4)), [], "annotations name image_id 4"),
     (TWO, [detection(score=float("nan"))], "must be finite"),
     (TWO, [detection(), detection(bbox=[0, float("inf"), 1, 1])], "must be finite .* inf"),
+    (coco(images=10), [detection(image_id=77)], r"list 1, 2, 3, 4, 5, 6, 7, 8, 9, 10$"),
+    (coco(images=12), [detection(image_id=77)], r"list 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more$"),
     ({"images": [], "categories": []}, [], "no 'annotations'"),
     (coco({"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}), [], "no 'area'"),
 ])

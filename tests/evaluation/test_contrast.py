@@ -38,6 +38,13 @@ def test_a_mean_over_pairs_has_the_variance_of_its_parts() -> None:
     assert found.error**2 == pytest.approx(sum(0.25 * np.var(each, ddof=1) / 2 for each in values))
 
 
+def test_with_other_seeds_the_seeds_part_alone_has_their_variance_and_freedom() -> None:
+    found = Contrast(0.1, Part(0.2, 49), (Part(0.3, 2), Part(0.4, 2)), seeds=3, images=50, objects=90)
+    grown = found._with_seeds(6)
+    assert (grown.seeds, grown.of_images) == (6, Part(0.2, 49))
+    assert [(part.variance, part.freedom) for part in grown.of_seeds] == [(pytest.approx(0.15), 5), (pytest.approx(0.2), 5)]
+
+
 def test_what_nothing_moves_reaches_to_zero_and_decides_nothing() -> None:
     found = contrast([(1.0, figures([0.5] * 3)), (-1.0, figures([0.4] * 3))])
     assert found.error == 0 and found.p_above(0) == found.p_below(0) == 1

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from small_run import NARROW, SMALL
 from wandb_file import read_history
 from workbook.data.catalog import Dataset
 from workbook.errors import ParameterError
+from workbook.evaluation.coco_metrics import Evaluation
 from workbook.files import outputs_root, read_json
 from workbook.models.backbones import BACKBONES
 from workbook.models.weights import WeightsError
@@ -30,6 +32,7 @@ from workbook.runs.checkpoints import read_checkpoint
 from workbook.runs.folder import RunBusyError, read_log
 from workbook.runs.listing import FIRST_RUN
 from workbook.runs.load import load_trained
+from workbook.training.distributed import SINGLE
 from workbook.training.environment import peak_memory_mb
 from workbook.training.job import prepare
 from workbook.training.loader import SeededItems, epoch_order
@@ -206,6 +209,34 @@ def test_the_speed_is_all_images_of_all_epochs_by_their_seconds(data: Dataset) -
     assert run.record["train_images_per_second"] == pytest.approx(2 * 6 / seconds["train"])
     assert run.record["val_images_per_second"] == pytest.approx(2 * 3 / seconds["val"])
     assert run.record["seconds"] == pytest.approx(seconds["train"] + seconds["val"])
+    assert 0 < run.record["seconds"] < 300
+
+
+def test_a_checkpoint_is_due_after_its_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[bool] = []
+    training = SimpleNamespace(
+        saved=1_000.0, job=SimpleNamespace(parameters=SimpleNamespace(checkpoint_minutes=2)), signals=SimpleNamespace(signum=0),
+        world=SINGLE, state=dict, _save=lambda state: saved.append(True))
+    for now, expected in ((1_119.0, []), (1_120.0, [True])):
+        monkeypatch.setattr("workbook.training.train.time.monotonic", lambda now=now: now)
+        Training._save_when_due(training)
+        assert saved == expected
+
+
+@pytest.mark.parametrize(("figures", "best"), [
+    ([0.2, 0.1, 0.1], 1), ([0.1, 0.2, 0.2], 2), ([None, None, 0.0], 3), ([None, None, None], 1)])
+def test_the_best_epoch_is_the_first_of_the_highest_ap(figures: list[float | None], best: int) -> None:
+    """None is the AP of val images without objects."""
+    kept: list[int] = []
+    left = iter(figures)
+    training = SimpleNamespace(
+        job=SimpleNamespace(epochs=3), seconds={"val": 0.0}, epoch=0, step=0, figures={}, best_epoch=0, best=None, state=dict,
+        tracker=SimpleNamespace(log=lambda *rest: None), _save=lambda state: None, _write_line=lambda line: None,
+        _save_best=lambda *rest: kept.append(training.epoch),
+        _measure=lambda: ([], {"loss": 1.0}, Evaluation({"bbox_mAP": next(left)}, {}, {})))
+    for _ in figures:
+        Training._validate(training)
+    assert training.best_epoch == kept[-1] == best
 
 
 def test_a_training_whose_lease_is_lost_writes_nothing_more(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
