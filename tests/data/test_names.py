@@ -33,6 +33,7 @@ SAME = {  # the file in images/ → file_names that mean it
     "my photo (1).jpg": ("my%20photo%20(1).jpg", "my+photo+(1).jpg", "my%20photo%20%281%29.JPG", "images/my photo (1).jpg"),
     "a%20b.jpg": ("a b.jpg",),
     unicodedata.normalize("NFD", KOREAN): (KOREAN, unicodedata.normalize("NFC", KOREAN), "%ED%95%9C%EA%B8%80.png"),
+    "IMG-1.jpg": ("\uff29\uff2d\uff27\uff0d\uff11.jpg",), "\ufb01sh.jpg": ("fish.jpg",),  # full-width letters, a ligature
     COMPOSED: (DECOMPOSED, f"x/{DECOMPOSED.upper()}", "M%C3%BCll.png", "Mu%CC%88ll.jpeg"),
 }
 

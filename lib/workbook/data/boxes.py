@@ -14,7 +14,7 @@ ROUNDED = 0.01  # shares of the image may leave 0 to 1 by so much
 FEW = 3  # so many boxes are no accident, where they are a tenth of the file
 STICKS_OUT = 0.05  # of the image's side: more is no rounding
 SAME_AREA = 0.02  # relative
-SAME_BOX = 0.5  # pixels in each of x, y, width, height: a box that was exported twice and rounded once
+SAME_BOX = 1.0  # pixels in each of x, y, width, height: one export rounds, another counts pixels from 1
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _example(annotation: Mapping[str, Any]) -> str:
 def listed_twice(annotations: Sequence[Mapping[str, Any]]) -> str:
     """Words about the annotations that repeat another one's image, class and box, with examples and what to do; or "".
 
-    The annotations are sound. Boxes that differ by half a pixel are the same.
+    The annotations are sound. Boxes that differ by up to a pixel are the same.
     """
     pairs = list(_repeated(annotations))
     if not pairs:

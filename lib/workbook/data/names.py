@@ -89,9 +89,9 @@ def _as_posix(file_name: str) -> str:
 
 
 def simple_name(name: str) -> str:
-    """The same for all spellings of a name."""
+    """The same for all spellings of a name, full-width letters and ligatures too (Unicode's form NFKC)."""
     plain = unquote(_as_posix(name)).replace("+", " ").strip()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).casefold())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", plain).casefold())
 
 
 def _shared_end(wanted: PurePosixPath, name: str) -> int:

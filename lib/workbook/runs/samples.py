@@ -35,7 +35,8 @@ def samples_of(run: Run, truths: dict[tuple[str, ...], dict[str, Any]]) -> Sampl
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"the predictions.json of {run.name} does not fit {val.ann_file} ({error}): restore them, or train again") from error
     measured, counted = run.metrics()["bbox_mAP"], float(samples.figures["bbox_mAP"].values[0])
-    if not math.isclose(measured, counted, rel_tol=0, abs_tol=SAME):
-        raise RunError(f"{run.name} was measured with bbox_mAP {measured:.4f}, but its predictions.json and {val.ann_file} give "
-                       f"{counted:.4f}: one of them was changed since. Restore it, or train again")
+    before, now = ("none" if value is None or math.isnan(value) else f"{value:.4f}" for value in (measured, counted))  # none: no objects
+    if (before == "none") != (now == "none") or (now != "none" and not math.isclose(measured, counted, rel_tol=0, abs_tol=SAME)):
+        raise RunError(f"{run.name} was measured with bbox_mAP {before}, but its predictions.json and {val.ann_file} give "
+                       f"{now}: one of them was changed since. Restore it, or train again")
     return samples
