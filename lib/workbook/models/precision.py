@@ -17,7 +17,6 @@ import torch
 from mmcv.cnn import ConvAWS2d, ConvWS2d
 from torch import Tensor, nn
 
-from workbook.models.folded_norm import convolved, fold_norms
 from workbook.models.forwards import Forward, restore_forwards, set_forward
 from workbook.models.pvt import lean_blocks
 
@@ -41,7 +40,6 @@ def set_precision(model: Model, device: torch.device, precision: str) -> Model:
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and not isinstance(module, ConvWS2d | ConvAWS2d):  # these view their weight as a matrix
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub does not know it
-    fold_norms(model)
     lean_blocks(model)
     if precision == "bf16":
         _use_bf16(model, device)
@@ -134,7 +132,7 @@ class _Float32(Forward):
         change = _contiguous_float32 if self.contiguous else _float32
         inputs, named = _each(change, (inputs, named))
         with torch.autocast(self.device_type, enabled=False):
-            return _computed(self.module, *inputs, **named)
+            return type(self.module).forward(self.module, *inputs, **named)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,16 +143,9 @@ class _Float32OnNarrowMaps(Forward):
 
     def __call__(self, maps: Tensor) -> Tensor:
         if maps.shape[-1] >= narrowest_in_bf16(self.module):
-            return _computed(self.module, maps)
+            return type(self.module).forward(self.module, maps)
         exact: Tensor = _Float32(self.module, self.device_type, contiguous=False)(maps)
         return exact
-
-
-def _computed(module: nn.Module, *inputs: Any, **named: Any) -> Any:
-    """The forward of its class, with the norm that it computes as well."""
-    if isinstance(module, nn.Conv2d):
-        return convolved(module, *inputs, **named)
-    return type(module).forward(module, *inputs, **named)
 
 
 def _float32(tensor: Tensor) -> Tensor:
