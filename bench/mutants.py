@@ -88,12 +88,15 @@ def _uncounted(node: ast.AST) -> list[ast.AST]:
     """What of a node is no computation, or computes the same when it is changed.
 
     The first are annotations, decorators, words and the messages of errors. The second: an empty array has neither zeros nor ones; an
-    `axis` of -1 is mostly that of 1; `strict` matters where lengths differ, which no caller lets happen; `order` is a mere rank.
+    `axis` of -1 is mostly that of 1; `strict` matters where lengths differ, which no caller lets happen; `order` is a mere rank; the -1
+    that fills an array or stands where nothing was found is asked only whether it is below 0, and `reshape(-1)` takes any such number.
     """
     parts: list[Any] = [getattr(node, name, None) for name in ("annotation", "returns")]
     parts += getattr(node, "decorator_list", [])
     if isinstance(node, ast.Call):
         parts += [keyword.value for keyword in node.keywords if keyword.arg in ("axis", "strict", "order")]
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("full", "fillna", "where", "reshape"):
+            parts += [argument for argument in node.args if ast.unparse(argument) == "-1"]
         if _is_empty_array(node):
             parts += [node.func, *node.args]
     if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from workbook.diagnosis.families.dense import _points
+from workbook.diagnosis.families.query import _predictions
 from workbook.diagnosis.oracle import ImageObjects
 from workbook.diagnosis.probing import best_object, first_cut, ranks, survey
 
@@ -42,6 +43,20 @@ def test_of_no_boxes_or_no_objects_nothing_is_near() -> None:
 def test_the_first_cut_is_the_one_after_which_it_is_never_reached_again() -> None:
     reached = [np.array([True, True, False]), np.array([True, False, False]), np.array([True, False, False])]
     assert first_cut(["a", "b", "c"], reached).tolist() == ["", "b", "a"]
+
+
+@pytest.mark.parametrize("by_sigmoid", [True, False])
+def test_predictions_of_queries(by_sigmoid: bool) -> None:
+    """With sigmoids every class of a query; with a softmax its best class, and the last column is the background."""
+    logits = torch.tensor([[2.0, -1.0, 0.0], [-2.0, -0.5, 1.0]])
+    query, label, score, background = _predictions(logits, by_sigmoid)
+    if by_sigmoid:
+        assert (query.tolist(), label.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2])
+        assert score == pytest.approx(logits.sigmoid().flatten().numpy()) and background == pytest.approx([1 - 0.880797, 1 - 0.731059])
+    else:
+        shares = logits.softmax(1).numpy()
+        assert (query.tolist(), label.tolist()) == ([0, 1], [0, 1])
+        assert score == pytest.approx([shares[0, 0], shares[1, 1]]) and background == pytest.approx(shares[:, 2])
 
 
 def test_ranks_count_from_the_highest_score_and_equal_ones_in_their_order() -> None:

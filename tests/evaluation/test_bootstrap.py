@@ -245,6 +245,8 @@ def test_figures_by_size_of_several_classes_count_the_images_of_any(seed: int) -
         counts = matches.truth_counts[:, list(matches.areas).index(size)]
         assert figure.images == len(set(matches.truth_image[counts])), size
         assert figure.objects == counts.sum()
+        assert figure.class_images.tolist() == [
+            len(set(matches.truth_image[counts & (matches.truth_class == label)])) for label in range(len(matches.classes))]
 
 
 def test_a_weighted_sum_of_figures_goes_draw_by_draw() -> None:

@@ -97,6 +97,21 @@ def test_a_split_that_is_refused_leaves_the_whole_import_and_says_why(tmp_path: 
     assert "must stay together" in made.not_split and names(made.folder) == ["one.png"]
 
 
+def test_a_dataset_that_the_workbook_split_is_imported_without_the_whole_beside_it(tmp_path: Path, data: Path) -> None:
+    source = foreign.label_studio_yolo(tmp_path / "theirs")
+    for number in range(4):
+        picture(20 + number).save(source / "images" / f"{number}.png")
+        foreign.put(source / "labels" / f"{number}.txt", "0 .5 .5 .4 .4\n1 .3 .3 .3 .3\n2 .7 .7 .3 .3\n")
+    mine = import_dataset(source, "mine", split=True).folder
+    assert (mine / "all.json").is_file()
+    again = import_dataset(mine, "again", copy=True).folder
+    for split in ("train", "val"):
+        assert sorted(names(again, split)) == sorted(names(mine, split))
+    (mine / "val.json").unlink()
+    with pytest.raises(DataError):  # two files that list the same images
+        import_dataset(mine, "third", copy=True)
+
+
 def test_one_split_alone_is_train(tmp_path: Path) -> None:
     source = foreign.coco2017(tmp_path / "theirs")
     shutil.rmtree(source / "train2017")
@@ -164,6 +179,21 @@ def test_an_import_that_is_stopped_or_fails_leaves_nothing(copy: bool, tmp_path:
         with pytest.raises(raised):
             import_dataset(source, "mine", copy=copy)
         assert left(data) == []
+
+
+def test_what_a_killed_import_has_left_goes_with_the_next_one(tmp_path: Path, data: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    data.mkdir(exist_ok=True)
+    old, elsewhere, alive = (data / f".x.{host}.{pid}.partial" for host, pid in (
+        (writing.HERE, dead.pid), ("another", dead.pid), (writing.HERE, os.getpid())))
+    for folder in (old, elsewhere, alive):
+        (folder / "images").mkdir(parents=True)
+    import_dataset(foreign.ultralytics(tmp_path / "theirs"), "mine")
+    assert (old.exists(), elsewhere.exists(), alive.exists()) == (False, True, True)
+    os.utime(elsewhere, (0, 0))
+    import_dataset(tmp_path / "theirs", "again")
+    assert not elsewhere.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, data: Path) -> None:

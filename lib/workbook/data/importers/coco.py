@@ -28,6 +28,7 @@ NO_AREA = "objects without an area, whose area is that of their mask or box"
 NO_BOX = "objects without a box, whose box is the one around their mask"
 UNLISTED = "image files that no json lists, left out"
 DERIVED = "files of other tasks on the same images, left out"
+HALVED = "the whole set, beside the train.json and val.json that it was split into, left out"
 GROUPS = "classes that are a group or the background and have no object, left out"
 
 
@@ -78,7 +79,23 @@ def _contents(source: Source, found: Collector) -> dict[Path, Mapping[str, Any]]
         for path in [path for path in contents if path.name.startswith(BESIDE_INSTANCES)]:
             found.note(DERIVED, path)
             del contents[path]
+    for path in [path for path in contents if _is_both_halves(path, contents)]:
+        found.note(HALVED, path)
+        del contents[path]
     return contents
+
+
+def _is_both_halves(path: Path, contents: Mapping[Path, Mapping[str, Any]]) -> bool:
+    """It is the `all.json` that `workbook split` leaves: its images are those of train.json and val.json beside it."""
+    halves = [contents.get(path.with_name(name)) for name in ("train.json", "val.json")]
+    if path.name != "all.json" or None in halves:
+        return False
+    whole, *parts = (_file_names(content) for content in (contents[path], *halves) if content is not None)
+    return whole == set().union(*parts)
+
+
+def _file_names(content: Mapping[str, Any]) -> set[str]:
+    return {str(entry.get("file_name")) for entry in content["images"] if isinstance(entry, dict)}
 
 
 # ---- classes ---------------------------------------------------------------------------------------------------------
