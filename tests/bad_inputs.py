@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # also for `python -m`
 import bad_adoptions  # noqa: E402
 import bad_imports  # noqa: E402
 import bad_studies  # noqa: E402
+import bad_work_dirs  # noqa: E402
 from bad_data import BAD, change, exif, image_bytes, put, wide_pixels  # noqa: E402
 from small_dataset import HEIGHT, WIDTH, annotation, load, picture, save, write_dataset  # noqa: E402
 from trained_run import ASKED, DATASET, Place  # noqa: E402
@@ -646,7 +647,8 @@ CASES = [
       for kind, (content, entry) in IMAGES.items()),
     Case("Handled image files", "a 16-bit PNG that uses its range", lambda place: str(check_dataset("pets")[0]),
          "training keeps the upper 8", "handled, with a note", _seen(wide_pixels(65535))),
-    *(Case(*row) for row in (*bad_imports.IMPORTS, *bad_adoptions.ADOPTIONS, *bad_studies.STUDIES, *bad_studies.TABLES)),
+    *(Case(*row) for row in (*bad_imports.IMPORTS, *bad_adoptions.ADOPTIONS, *bad_work_dirs.WORK_DIRS, *bad_studies.STUDIES,
+                             *bad_studies.TABLES)),
     *PARAMETERS, *REMEDIES, *PIXELS, *WEIGHTS, *RUNS, *MACHINE,
 ]
 # Tested where they belong, because each needs a training of its own:

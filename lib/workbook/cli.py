@@ -220,16 +220,18 @@ def compare(
 
 @app.command(epilog="Example: workbook adopt predictions.json --dataset litter")
 def adopt(
-    path: Annotated[Path, typer.Argument(help="COCO results (JSON), a folder with one such file, or a table (Markdown, CSV)")],
+    path: Annotated[Path, typer.Argument(help="an mmdet 2 work_dir or checkpoint; COCO results (JSON) or their folder; a table")],
     dataset: Annotated[str, typer.Option(help="the dataset that was trained on, with the same val images")],
 ) -> None:
-    """What you have trained already: the detections of any detector become a run, a hand-kept table `reported` rows.
+    """What you have trained already: mmdet 2's work_dir or any detector's detections become a run, a hand-kept table `reported` rows.
 
-    Detections are measured here, on the dataset's val. Rows of a table never get an interval; the same table again replaces its rows.
+    Weights and detections are measured here, on the dataset's val; of weights everything can be asked, a diagnosis too.
+
+    Rows of a table never get an interval; the same table again replaces its rows.
     All that is wrong is named at once, and then nothing is adopted.
     """
     if path.is_dir() or path.suffix in RESULTS:
-        _adopt_results(path, dataset)
+        _adopt_run(path, dataset)
         return
     from workbook.runs.reported import adopt as adopt_table
 
@@ -238,10 +240,17 @@ def adopt(
           f"`workbook compare --dataset {dataset}` shows them")
 
 
-def _adopt_results(path: Path, dataset: str) -> None:
-    from workbook.runs.adopt.adopt import adopt_run
+def _adopt_run(path: Path, dataset: str) -> None:
+    from workbook.runs.adopt.work_dir import is_work_dir
 
-    found = adopt_run(path, dataset)
+    if is_work_dir(path):
+        from workbook.training.adopt import adopt_work_dir
+
+        found = adopt_work_dir(path, dataset)
+    else:
+        from workbook.runs.adopt.adopt import adopt_run
+
+        found = adopt_run(path, dataset)
     for note in found.notes:
         print(note)
     print(f"{'already there: ' if found.was_there else ''}{found.run.folder}")

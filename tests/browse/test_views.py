@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -182,9 +183,9 @@ def test_the_command_serves_the_app_and_shares_its_database_with_another_process
             "from workbook.browse.database import connect\n"
             f"d = build(read_runs(open_runs({NAMES[1]!r})))\nprint(connect().config.database_uri, len(d), len(table(d)))")
     with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
+        wanted = random.randrange(20_000, 30_000)  # below the ports that the system gives to connections, which come and go
+        busy.bind(("127.0.0.1", wanted))
         busy.listen()
-        wanted = busy.getsockname()[1]
         browse = [sys.executable, "-m", "workbook.cli", "browse", NAMES[0], "--port", str(wanted)]
         serving, other = (subprocess.Popen(command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE)
                           for command in (browse, [sys.executable, "-c", code]))

@@ -61,10 +61,7 @@ def build_config(
     for part in nested_dicts(model):
         if "num_classes" in part:
             part["num_classes"] = len(dataset.classes)
-        if part.get("type") == "SingleRoIExtractor":
-            part["type"] = SparseRoIExtractor.__name__  # the same results, many times faster on a CPU
-        if part.get("type") == "RandomSampler":
-            part["type"] = DeviceRandomSampler.__name__  # the same draws, on a GPU without waiting for the CPU
+    lent_parts(model)
     config = Config(
         dict(
             model=model,
@@ -81,6 +78,15 @@ def build_config(
     merge_overrides(config, overrides or {})
     require_as_asked(config, image_size, len(dataset.classes))
     return config
+
+
+def lent_parts(model: dict[str, Any]) -> None:
+    """Put the workbook's own parts in the place of mmdet's: the same results, faster."""
+    for part in nested_dicts(model):
+        if part.get("type") == "SingleRoIExtractor":
+            part["type"] = SparseRoIExtractor.__name__  # many times faster on a CPU
+        if part.get("type") == "RandomSampler":
+            part["type"] = DeviceRandomSampler.__name__  # on a GPU without waiting for the CPU
 
 
 def copy_backbone(own: ConfigDict, backbone: Backbone, weights: Path | None) -> ConfigDict:

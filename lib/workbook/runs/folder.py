@@ -130,9 +130,17 @@ class Run:
 def require_model(run: Run, wanted: str) -> None:
     """Raises RunError for a run that was adopted from detections, which has no model. wanted: what needs one, such as `a diagnosis`."""
     origin = run.record.get("origin")
-    if origin:
+    if origin and not run.best_checkpoint.exists():
         raise RunError(f"{run.name} was adopted from {origin['path']} and has no model, which {wanted} needs. `workbook list`, `workbook "
                        f"compare` and `workbook report` show it; for {wanted} train a detector here (`workbook run`) and name that run")
+
+
+def require_trained_here(run: Run, wanted: str) -> None:
+    """Raises RunError for a run that was adopted: how it was trained is not known so well that it could be trained again."""
+    origin = run.record.get("origin")
+    if origin:
+        raise RunError(f"{run.name} was adopted from {origin['path']}, and {wanted} trains like it, for which not enough is known of its "
+                       "training. Train a detector here (`workbook run`) and name that run")
 
 
 def identity(parameters: Mapping[str, Any], data_hash: str, resolved: Mapping[str, str] = NOTHING) -> dict[str, Any]:

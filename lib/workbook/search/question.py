@@ -13,7 +13,7 @@ from workbook.errors import ParameterError, RunError
 from workbook.evaluation.sizes import AREA_RANGES, FIGURE_OF, in_size
 from workbook.remedies.base import Remedy
 from workbook.remedies.registry import all_remedies, parse_remedies
-from workbook.runs.folder import Run, require_model
+from workbook.runs.folder import Run, require_trained_here
 from workbook.search.lab import Lab, with_remedies
 from workbook.search.plan import Arm, promised
 from workbook.search.work import Work
@@ -54,7 +54,7 @@ def ask_question(run: Run, size: str) -> Question:
     """
     if size not in AREA_RANGES:
         raise ParameterError(f"size={size}: allowed are {', '.join(AREA_RANGES)}")
-    require_model(run, "a search for remedies")
+    require_trained_here(run, "a search for remedies")
     parameters = check_parameters({**run.record["parameters"], "tracker": "none"})
     dataset = find_dataset(parameters.dataset)
     if dataset.hash != run.record["data"]["hash"]:

@@ -124,8 +124,8 @@ def _changed(run: Run, remedies: Sequence[Any], overrides: Mapping[str, Any]) ->
     asked = run.record["parameters"]
     context = Context(
         train=read_coco(Path(config.data.train.ann_file)), image_size=tuple(asked["image_size"]),
-        family=find_detector(asked["detector"]).family, classes=tuple(config.classes), batch_size=asked["batch_size"],
-        epochs=asked["epochs"],
+        family=_family(asked["detector"]), classes=tuple(config.classes), batch_size=asked.get("batch_size", 1),
+        epochs=asked.get("epochs", 1),
     )
     try:
         merge_overrides(config, overrides)
@@ -135,6 +135,13 @@ def _changed(run: Run, remedies: Sequence[Any], overrides: Mapping[str, Any]) ->
     if problems := overridden(overrides, applied):
         raise ParameterError("; ".join(problems))
     return OtherSettings(",".join(remedy.key for remedy in remedies), overrides, config, applied)
+
+
+def _family(detector: str) -> str:
+    try:
+        return find_detector(detector).family
+    except ValueError as error:  # of a run that was adopted
+        raise ParameterError(str(error)) from None
 
 
 def _require_same_data(run: Run) -> None:

@@ -13,7 +13,7 @@ import torch
 from workbook.errors import RunError
 from workbook.files import outputs_root, read_json
 from workbook.runs.checkpoints import read_checkpoint
-from workbook.runs.folder import Run, read_log, require_model
+from workbook.runs.folder import Run, read_log, require_trained_here
 from workbook.training import launch
 from workbook.training.environment import Change, changes
 from workbook.training.job import prepare
@@ -52,7 +52,7 @@ def rerun(run: Run) -> Comparison:
     record = run.record
     if record["status"] != "done":
         raise RunError(f"{run.name} is not finished (status {record['status']}): `workbook run` with its parameters goes on with it")
-    require_model(run, "training it again")
+    require_trained_here(run, "training it again")
     job = prepare(check_parameters({**record["parameters"], "tracker": "none"}), root=outputs_root() / "reruns")
     if job.dataset.hash != record["data"]["hash"]:
         raise RunError(f"the data of {run.name} have changed since (hash {record['data']['hash'][:8]}, now {job.dataset.hash[:8]}): "

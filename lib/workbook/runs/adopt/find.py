@@ -14,7 +14,8 @@ GENERAL = ("predictions", "coco_instances_results", "result", "results", "result
 # files of a folder without detections → the tool, and how its detections are written
 TOOLS = {
     ("*.log.json", "vis_data", "*/vis_data"): (
-        "an mmdet work_dir", "write them with mmdet's own tools/test.py CONFIG CHECKPOINT --format-only --eval-options "
+        "an mmdet work_dir without a checkpoint of mmdet 2", "put the checkpoint and its config there, "
+        "or write the detections with mmdet's own tools/test.py CONFIG CHECKPOINT --format-only --eval-options "
         "jsonfile_prefix=results (mmdet 2), or with test_evaluator.format_only=True and test_evaluator.outfile_prefix=results (mmdet 3), "
         "and adopt results.bbox.json"),
     ("args.yaml", "results.csv", "weights/*.pt"): (
@@ -59,7 +60,7 @@ def _in_folder(folder: Path) -> Found:
         return Found(found[0], _kind(found[0]), folder.resolve().name)
     for files, (tool, advice) in TOOLS.items():
         if any(next(folder.glob(pattern), None) for pattern in files):
-            raise AdoptError(f"{folder} is {tool} without detections, and its weights are not run here: {advice}")
+            raise AdoptError(f"{folder} is {tool}, without detections: {advice}")
     raise AdoptError(f"{folder} holds no detections. Searched for: {', '.join(PATTERNS)}. Give a file of COCO results, a folder with one, "
                      "or a table (Markdown or CSV)")
 

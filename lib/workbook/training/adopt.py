@@ -1,0 +1,257 @@
+"""A detector that mmdet 2 has trained elsewhere becomes a run: its weights in its own model, measured by one pass over val.
+
+    outputs/runs/adopted-<stem>-<8 hex>/   run.json with `origin`  config.py  best.pth  log.jsonl  predictions.json  metrics.json
+
+Nothing of the work_dir is run or changed. The config is rewritten for the dataset as it lies here; what validation and a diagnosis need of
+it are the model and how an image is prepared.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmcv import Config
+from mmdet.datasets import build_dataset
+from torch import nn
+
+from workbook.data.catalog import Dataset, find_dataset, summary
+from workbook.data.checks import require_sound
+from workbook.errors import RunError
+from workbook.evaluation.coco_metrics import Evaluation, evaluate
+from workbook.files import WRITABLE, write_json, write_text
+from workbook.models.config import build_untrained, lent_parts
+from workbook.models.device import pick_device
+from workbook.models.precision import set_precision
+from workbook.models.weights import sha256
+from workbook.runs.adopt.adopt import Adopted
+from workbook.runs.adopt.choose import other_order
+from workbook.runs.adopt.errors import AdoptError
+from workbook.runs.adopt.work_dir import WorkDir, joined_log, logged, read_work_dir
+from workbook.runs.checkpoints import save_checkpoint
+from workbook.runs.config import write_config
+from workbook.runs.folder import Run, now, runs_root
+from workbook.runs.numbers import next_number
+from workbook.training.environment import made_with
+from workbook.training.validation import validate
+
+KIND = "mmdet 2"
+OUR_KEY = {"FasterRCNN": "faster_rcnn", "CascadeRCNN": "cascade_rcnn", "RetinaNet": "retinanet", "VFNet": "vfnet", "DETR": "detr",
+           "DeformableDETR": "deformable_detr"}
+SAME = 0.0005  # mmdet rounds to four digits, and takes up to 1,000 detections an image for AP50, AP75 and the sizes
+PREPARED = ("LoadImageFromFile", "Resize", "RandomFlip", "Normalize", "Pad", "ImageToTensor", "DefaultFormatBundle", "Collect")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    detections: list[dict[str, Any]]
+    losses: Mapping[str, float]
+    figures: Evaluation
+    images_per_second: float
+
+
+def adopt_work_dir(path: Path, dataset: str, device: str = "auto") -> Adopted:
+    """Make a run folder of an mmdet 2 work_dir, or of a checkpoint in one, measured in float32 on the val images of a dataset.
+
+    Raises AdoptError for what does not fit, with the classes of both sides where it is they; DataError for the dataset. Then nothing
+    is written.
+    """
+    found = read_work_dir(path)
+    data = find_dataset(dataset)
+    require_sound(data)
+    hashes = {str(file.resolve()): sha256(file) for file in found.files}
+    run = Run(runs_root() / _name(found, hashes, data))
+    if run.folder.is_dir():
+        return Adopted(run, True, (*run.record["origin"]["notes"], *run.record["warnings"]))
+    config = own_config(found, data)
+    model = _model(found, config)
+    where = pick_device(device)
+    measured = _measure(set_precision(model, where, "fp32"), config, data, where)
+    lines = joined_log(found.folder)
+    notes, warnings = _compared(found, lines, measured, data)
+    record = {
+        **made_with(where, "fp32", []), "name": run.name, "status": "done", "error": None, "started": now(), "finished": now(),
+        "parameters": _parameters(found, config, data), "origin": {
+            "kind": KIND, "path": str(found.folder.resolve()), "files": hashes, "notes": list(notes)},
+        "data": summary(data), "warnings": list(warnings), "model": {
+            "type": config.model.type, "roi_head": (config.model.get("roi_head") or {}).get("type"),
+            "backbone": config.model.backbone.type, "weights": None, "parameters_m": sum(p.numel() for p in model.parameters()) / 1e6},
+        "epochs": found.epoch, "epochs_done": found.epoch, "best_epoch": found.epoch,
+        "val_images_per_second": measured.images_per_second,
+    }
+    _write(run, found, config, lines, measured, record)
+    return Adopted(run, False, (*notes, *warnings))
+
+
+def _name(found: WorkDir, hashes: Mapping[str, str], data: Dataset) -> str:
+    content = json.dumps([KIND, sorted(hashes.values()), data.name, data.hash])
+    stem = re.sub(r"[^\w-]+", "_", _stem(found))
+    return f"adopted-{stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _stem(found: WorkDir) -> str:
+    return found.config_file.stem if found.config_file else found.folder.resolve().name
+
+
+# ---- the config ------------------------------------------------------------------------------------------------------
+
+
+def own_config(found: WorkDir, data: Dataset) -> Config:
+    """Their model and their preparation of a test image, on the dataset as it lies here. Raises AdoptError for what does not fit."""
+    model = copy.deepcopy(found.config["model"])
+    for key in ("train_cfg", "test_cfg"):  # until mmdet 2.6 they stood beside the model
+        model.setdefault(key, copy.deepcopy(found.config.get(key)))
+    _require_classes(found, model, data)
+    model.pop("pretrained", None)
+    lent_parts(model)
+    if isinstance(model.get("backbone"), dict):
+        model["backbone"]["init_cfg"] = None
+    prepared = _preparation(found)
+    shared = dict(type="OrderedCocoDataset", classes=found.classes, img_prefix=str(data.images_dir))
+    return Config(dict(
+        model=model, classes=found.classes, data=dict(
+            samples_per_gpu=1,
+            train=dict(**shared, ann_file=str(data.train_json), pipeline=_pipeline(prepared, 0.5)),
+            val=dict(**shared, ann_file=str(data.val_json), pipeline=_pipeline(prepared, 0.0), test_mode=True)),
+        custom_imports=dict(imports=[f"workbook.{name}" for name in ("data.mmdet_dataset", "models.roi_align", "models.samplers")]),
+    ))
+
+
+def _require_classes(found: WorkDir, model: Mapping[str, Any], data: Dataset) -> None:
+    theirs, ours = found.classes, tuple(data.classes)
+    if sorted(theirs) != sorted(ours):
+        raise AdoptError(f"the detector has {len(theirs)} classes ({', '.join(theirs)}), and {data.name} has {len(ours)} "
+                         f"({', '.join(ours)}): give the dataset that it was trained on, or rename the "
+                         "categories of its json files to the names of the training")
+    counts = {part["num_classes"] for part in _dicts(model) if "num_classes" in part}
+    if counts != {len(ours)}:
+        raise AdoptError(f"the config in {found.folder} has num_classes {sorted(counts)}, and {len(ours)} classes: it is not the config of "
+                         "this checkpoint")
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    own = [value] if isinstance(value, dict) else []
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return own + [found for item in inner for found in _dicts(item)]
+
+
+def _preparation(found: WorkDir) -> dict[str, dict[str, Any]]:
+    """How a test image is loaded, resized, normalized and padded, by the name of the transform. Raises AdoptError for several sizes or
+    flips, whose detections mmdet merges, and for transforms that are not known here."""
+    sides = found.config["data"]
+    pipeline = (sides.get("test") or sides.get("val") or {}).get("pipeline") or found.config.get("test_pipeline") or []
+    wrapped = [step for step in pipeline if step.get("type") == "MultiScaleFlipAug"]
+    if len(wrapped) != 1:
+        raise AdoptError(f"the config in {found.folder} does not say how a test image is prepared (data.test.pipeline with "
+                         "MultiScaleFlipAug): copy the whole config of the training beside the checkpoint")
+    outer, = wrapped
+    scales = outer.get("img_scale")
+    scales = scales if isinstance(scales, list) else [scales]
+    if outer.get("flip") or len(scales) != 1 or not isinstance(scales[0], tuple | list):
+        more = "flipped too" if outer.get("flip") else f"in the sizes {scales}"
+        raise AdoptError(f"the config in {found.folder} tests each image {more}: a run here has one size and no "
+                         "flips. Set img_scale to one size and flip=False there, for all that is compared")
+    steps = [step for step in pipeline if step is not outer] + list(outer.get("transforms", []))
+    if unknown := [step.get("type") for step in steps if step.get("type") not in PREPARED]:
+        raise AdoptError(f"the config in {found.folder} prepares test images with {', '.join(map(str, unknown))}, which is not known here. "
+                         f"Known: {', '.join(PREPARED)}")
+    by_type = {step["type"]: {key: value for key, value in step.items()} for step in steps}
+    by_type.setdefault("LoadImageFromFile", dict(type="LoadImageFromFile"))
+    by_type["Resize"] = {"keep_ratio": True, **by_type.get("Resize", {}), "type": "Resize", "img_scale": tuple(scales[0])}
+    return by_type
+
+
+def _pipeline(prepared: Mapping[str, dict[str, Any]], flip_ratio: float) -> list[dict[str, Any]]:
+    return [
+        prepared["LoadImageFromFile"], dict(type="LoadAnnotations", with_bbox=True), prepared["Resize"],
+        dict(type="RandomFlip", flip_ratio=flip_ratio), *(prepared[name] for name in ("Normalize", "Pad") if name in prepared),
+        dict(type="DefaultFormatBundle"), dict(type="Collect", keys=["img", "gt_bboxes", "gt_labels"]),
+    ]
+
+
+# ---- model and figures -----------------------------------------------------------------------------------------------
+
+
+def _model(found: WorkDir, config: Config) -> nn.Module:
+    try:
+        model = build_untrained(config)
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise AdoptError(f"mmdet 2.28 cannot build the model of {found.config_file or found.checkpoint} ({type(error).__name__}: "
+                         f"{reason}): was it made for another version, or with code of its own? Its detections can be adopted: write "
+                         "them with tools/test.py --format-only") from error
+    try:
+        model.load_state_dict(found.weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise AdoptError(f"{found.checkpoint} is not of the model in {found.config_file or 'its own config'}: {reason}. Give the "
+                         "checkpoint that this config has trained") from error
+    return model
+
+
+def _measure(model: Any, config: Config, data: Dataset, device: Any) -> _Measured:
+    val_set: Any = build_dataset(config.data.val)
+    started = time.monotonic()
+    detections, losses = validate(model.eval(), val_set, device, 0, "measuring val")
+    seconds = time.monotonic() - started
+    return _Measured(detections, losses, evaluate(dict(data.val), detections), len(val_set) / seconds)
+
+
+def _compared(
+    found: WorkDir, lines: Sequence[Mapping[str, Any]], measured: _Measured, data: Dataset
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Notes and warnings: whose weights these are, and how their AP here compares with that of the log."""
+    ours, theirs = measured.figures.metrics["bbox_mAP"], logged(lines, found.epoch)
+    named = f"{found.checkpoint.name}, epoch {found.epoch}" if found.epoch else found.checkpoint.name
+    shown = "none" if ours is None else f"{ours:.4f}"
+    if theirs is None:
+        notes, differs = f"{named}: bbox_mAP {shown} here; the log has none of this epoch", ""
+    else:
+        notes = f"{named}: bbox_mAP {shown} here, {theirs:.4f} in the log"
+        is_same = ours is not None and abs(ours - theirs) <= SAME
+        differs = "" if is_same else (f"{notes}: more apart than rounding. Other val images or labels than in the training, another test "
+                                      "size, or a checkpoint of another epoch?")
+    order = other_order(measured.detections, data.val, ours or 0.0) if measured.detections else ""
+    return (notes, *found.notes), tuple(words for words in (differs, order) if words)
+
+
+def _parameters(found: WorkDir, config: Config, data: Dataset) -> dict[str, Any]:
+    """What a training here would be asked for, as far as it is known. What is not known of the training is not in it."""
+    width, height = config.data.val.pipeline[2]["img_scale"]
+    theirs = found.config
+    epochs = (theirs.get("runner") or {}).get("max_epochs") or theirs.get("total_epochs")  # until mmdet 2.5
+    known = {"batch_size": theirs["data"].get("samples_per_gpu"), "epochs": epochs, "load_from": theirs.get("load_from")}
+    return {"dataset": data.name, "detector": OUR_KEY.get(config.model.type, f"adopted ({config.model.type})"), "backbone": _stem(found),
+            "image_size": [width, height], "seed": 0, **{key: value for key, value in known.items() if value is not None}}
+
+
+def _write(
+    run: Run, found: WorkDir, config: Config, lines: Sequence[Mapping[str, Any]], measured: _Measured, record: Mapping[str, Any]
+) -> None:
+    """The whole folder under a temporary name that no list of runs shows, then under its own."""
+    root = run.folder.parent
+    partial = Run(root / f".{run.name}.{os.getpid()}.partial")
+    figures = {**measured.figures.metrics, **measured.losses, "per_class": measured.figures.per_class, "counts": measured.figures.counts}
+    try:
+        partial.best_checkpoint.parent.mkdir(parents=True)
+        write_config(partial.folder / "config.py", config)
+        save_checkpoint(partial.best_checkpoint, {"state_dict": found.weights, "epoch": found.epoch})
+        write_text(partial.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        write_json(partial.folder / "predictions.json", measured.detections)
+        write_json(partial.folder / "metrics.json", {"epoch": found.epoch, "best_epoch": found.epoch, **figures})
+        with next_number(root) as number:
+            write_json(partial.folder / "run.json", {**record, "number": number})
+            partial.folder.rename(run.folder)
+    except OSError as error:
+        raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error
+    finally:
+        shutil.rmtree(partial.folder, ignore_errors=True)
