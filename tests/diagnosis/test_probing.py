@@ -52,7 +52,8 @@ def test_predictions_of_queries(by_sigmoid: bool) -> None:
     query, label, score, background = _predictions(logits, by_sigmoid)
     if by_sigmoid:
         assert (query.tolist(), label.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2])
-        assert score == pytest.approx(logits.sigmoid().flatten().numpy()) and background == pytest.approx(1 - logits.sigmoid().amax(1).numpy())
+        assert score == pytest.approx(logits.sigmoid().flatten().numpy())
+        assert background == pytest.approx(1 - logits.sigmoid().amax(1).numpy())
     else:
         shares = logits.softmax(1).numpy()
         assert (query.tolist(), label.tolist()) == ([0, 1], [0, 1])
