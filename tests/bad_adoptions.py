@@ -75,7 +75,39 @@ def _undecided(place: Any) -> str:
     return json.dumps([{**SOUND, "bbox": [50.0, 40.0, 5.0, 5.0], "category_id": id_} for id_ in (1, 2)])
 
 
+def _texts(wrong: str, says: str, **files: str) -> Row:
+    """files: stem → text."""
+    def arrange(place: Any) -> None:
+        (place.root / "theirs").mkdir()
+        for stem, text in files.items():
+            (place.root / "theirs" / f"{stem}.txt").write_text(text)
+
+    return OTHER_TOOLS, wrong, lambda place: adopt_run(place.root / "theirs", "pets"), says, REFUSED, arrange
+
+
+def _epochs(wrong: str, says: str, text: str) -> Row:
+    def arrange(place: Any) -> None:
+        (place.root / "theirs").mkdir()
+        (place.root / "theirs" / "predictions.json").write_text(json.dumps([SOUND]))
+        (place.root / "theirs" / "results.csv").write_text(text)
+
+    return OTHER_TOOLS, wrong, lambda place: adopt_run(place.root / "theirs", "pets"), says, REFUSED, arrange
+
+
 ADOPTIONS = [
+    _texts("YOLO's text files without confidence", "val_1.txt, line 1: it has no confidence: predict again with save_conf=True",
+           val_1="0 .5 .5 .2 .2"),
+    _texts("YOLO's text files with outlines of masks", "line 2: it has 9 columns (outlines of masks are not read)",
+           val_1="0 .5 .5 .2 .2 .9\n0 .1 .1 .2 .1 .2 .2 .1 .2"),
+    _texts("YOLO's text files with boxes in pixels", "its box is not in shares of the image", val_1="0 30 20 10 10 .9"),
+    _texts("YOLO's text files with a class name", "'dog .5 .5 .2 .2 .9' is not six numbers", val_1="dog .5 .5 .2 .2 .9"),
+    _texts("YOLO's text files with a confidence in percent", "its confidence is 90, and must be from 0 to 1", val_1="0 .5 .5 .2 .2 90"),
+    _texts("YOLO's text files of a diverged training", "is not a class, four shares and a confidence", val_1="0 nan .5 .2 .2 .9"),
+    _texts("YOLO's text files of other images", "1 of the 1 images of the results are not in val.json: street_9",
+           street_9="0 .5 .5 .2 .2 .9"),
+    _texts("YOLO's text files without a line", "holds no detection, so there is nothing to measure", val_1="\n"),
+    _epochs("a results.csv of another program", "has no column epoch", "step,loss\n1,2\n"),
+    _epochs("a results.csv that is cut off", "line 3: not 2 numbers", "epoch,train/box_loss\n1,2.0\n2\n"),
     _results("results that are cut off", "is not valid JSON", lambda place: json.dumps([SOUND])[:-9]),
     _results("the labels in the place of results", "give the file of the detections", lambda place: json.dumps(load(place.pets, "val"))),
     _results("results without a detection", "holds no detection, so there is nothing to measure", lambda place: "[]"),

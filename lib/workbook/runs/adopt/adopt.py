@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from mmcv import Config
 from workbook.data.catalog import Dataset, find_dataset, summary
 from workbook.data.checks import require_sound
 from workbook.errors import RunError
-from workbook.files import WRITABLE, write_json
+from workbook.files import WRITABLE, write_json, write_text
 from workbook.runs.adopt.choose import Chosen, choose
 from workbook.runs.adopt.coco_results import read_results
-from workbook.runs.adopt.find import Found, find_results
+from workbook.runs.adopt.find import YOLO_TXT, Found, find_results
+from workbook.runs.adopt.yolo_txt import epochs_of, label_files, read_label_files
 from workbook.runs.config import write_config
 from workbook.runs.folder import Run, now, runs_root
 from workbook.runs.numbers import next_number
@@ -43,21 +44,32 @@ class Adopted:
 def adopt_run(path: Path, dataset: str) -> Adopted:
     """Make a run folder from the results of a detector on the val images of a dataset.
 
-    path: a file of COCO results, or a folder that holds one. Raises AdoptError with all that is wrong, DataError for the
-    dataset; then nothing is written.
+    path: a file of COCO results, a folder that holds one, or a folder of YOLO's text files.
+
+    Raises AdoptError with all that is wrong, DataError for the dataset; then nothing is written.
     """
     found = find_results(path)
     data = find_dataset(dataset)
     require_sound(data)
-    entries = read_results(found.results)
-    files = {str(found.results.resolve()): hashlib.sha256(found.results.read_bytes()).hexdigest()}
+    texts = label_files(found.results) if found.kind == YOLO_TXT else []
+    entries = read_label_files(texts, data.val["images"]) if texts else read_results(found.results)
+    lines = epochs_of(found.results if texts else found.results.parent)
+    files = {str(found.results.resolve()): _digest(texts or [found.results])}
     run = Run(runs_root() / _name(found, files, data))
     if run.folder.is_dir():
         origin = run.record["origin"]
         return Adopted(run, True, (*origin["notes"], *run.record["warnings"]))
     chosen = choose(entries, data.val)
-    _write(run, found, files, data, chosen)
+    _write(run, found, files, data, chosen, lines)
     return Adopted(run, False, (*chosen.notes, *chosen.warnings))
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """sha256 of the files one after another; of several with their names."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update((f"{path.name}\n" if len(files) > 1 else "").encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _name(found: Found, files: Mapping[str, str], data: Dataset) -> str:
@@ -66,7 +78,9 @@ def _name(found: Found, files: Mapping[str, str], data: Dataset) -> str:
     return f"adopted-{stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
-def _write(run: Run, found: Found, files: Mapping[str, str], data: Dataset, chosen: Chosen) -> None:
+def _write(
+    run: Run, found: Found, files: Mapping[str, str], data: Dataset, chosen: Chosen, lines: Sequence[Mapping[str, Any]]
+) -> None:
     """The whole folder under a temporary name that no list of runs shows, then under its own."""
     root = run.folder.parent
     partial = root / f".{run.name}.{os.getpid()}.partial"
@@ -75,6 +89,8 @@ def _write(run: Run, found: Found, files: Mapping[str, str], data: Dataset, chos
         write_config(partial / "config.py", _data_config(data))
         write_json(partial / "predictions.json", chosen.detections)
         write_json(partial / "metrics.json", _metrics(chosen))
+        if lines:
+            write_text(partial / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         with next_number(root) as number:
             write_json(partial / "run.json", {**_record(run, found, files, data, chosen), "number": number})
             partial.rename(run.folder)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbook.runs.adopt.errors import AdoptError, listed
+from workbook.runs.adopt.yolo_txt import label_files
 
 PATTERNS = ("predictions.json", "*.bbox.json", "coco_instances_results.json", "inference/coco_instances_results.json", "result.json")
-PLAIN = "COCO results"
+PLAIN, YOLO_TXT = "COCO results", "YOLO txt"
 # names of files that say nothing of the detector: its folder's name does
 GENERAL = ("predictions", "coco_instances_results", "result", "results", "results.bbox")
 # files of a folder without detections → the tool, and how its detections are written
@@ -30,7 +31,7 @@ TOOLS = {
 
 @dataclass(frozen=True)
 class Found:
-    """The file of detections, the tool that left it, and what its run is called."""
+    """The file of detections, or the folder of text files, the tool that left it, and what its run is called."""
 
     results: Path
     kind: str
@@ -58,6 +59,8 @@ def _in_folder(folder: Path) -> Found:
                          "Give one of them as PATH")
     if found:
         return Found(found[0], _kind(found[0]), folder.resolve().name)
+    if label_files(folder):
+        return Found(folder, YOLO_TXT, folder.resolve().name)
     for files, (tool, advice) in TOOLS.items():
         if any(next(folder.glob(pattern), None) for pattern in files):
             raise AdoptError(f"{folder} is {tool}, without detections: {advice}")

@@ -81,6 +81,11 @@ def _by_class_name(asked: Sequence[str], known: Mapping[str, int]) -> Reading:
     return Reading("classes by category_name", tuple(known[name] for name in asked))
 
 
+def by_stem(stems: Sequence[str], images: Sequence[Image]) -> dict[str, int]:
+    """The id of the image for each stem of a file name. Raises AdoptError for those that fit no image, or several."""
+    return dict(zip(stems, _resolve(stems, images, [_stem]), strict=True))
+
+
 def _by_name(asked: Sequence[str], images: Sequence[Image]) -> Reading:
     return Reading("images by file_name", _resolve(asked, images, [_posix, _base, _stem]))
 

@@ -1,0 +1,117 @@
+"""Detections as `yolo predict save_txt=True save_conf=True` writes them: a text file an image, a line a detection.
+
+    class  center_x  center_y  width  height  confidence        # shares of the image; an image without detections has no file
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbook.data.reading import Image
+from workbook.runs.adopt.errors import MOST, AdoptError
+from workbook.runs.adopt.ids import by_stem
+
+ROUNDED = 0.01  # a share may leave 0 to 1 by so much
+FORM = "class center_x center_y width height confidence"
+
+
+def label_files(folder: Path) -> list[Path]:
+    """The text files of a folder, or of its `labels`, that are named for an image."""
+    found = sorted(folder.glob("*.txt")) or sorted((folder / "labels").glob("*.txt"))
+    return [path for path in found if path.stem not in ("classes", "obj.names", "train", "val", "test")]
+
+
+def read_label_files(files: Sequence[Path], images: Sequence[Image]) -> list[dict[str, Any]]:
+    """Their lines as COCO results: boxes in pixels of the images, `category_id` the class as it is written.
+
+    Raises AdoptError with every line that is wrong, and with the files that are named for no image of val, or for two.
+    """
+    of_name = by_stem([path.stem for path in files], images)
+    sides = {image["id"]: (image["width"], image["height"]) for image in images}
+    entries: list[dict[str, Any]] = []
+    wrong: list[str] = []
+    for path in files:
+        id_ = of_name[path.stem]
+        for number, line in enumerate(_lines(path), start=1):
+            if not line.strip():
+                continue
+            if words := _problem(line):
+                wrong.append(f"{path.name}, line {number}: {words}")
+            else:
+                entries.append(_entry(line, id_, sides[id_]))
+    if wrong:
+        more = [f"and {len(wrong) - MOST} more"] if len(wrong) > MOST else []
+        raise AdoptError("\n  - ".join([f"{files[0].parent} cannot be adopted: {len(wrong)} lines are wrong. Each must be {FORM}",
+                                        *wrong[:MOST], *more]))
+    if not entries:
+        raise AdoptError(f"{files[0].parent} holds no detection, so there is nothing to measure: predict again with a lower conf")
+    return entries
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdoptError(f"{path} cannot be read as text ({error})") from None
+
+
+def _problem(line: str) -> str:
+    """What is wrong with a line; "" where nothing is."""
+    parts = line.split()
+    if len(parts) == 5:
+        return "it has no confidence: predict again with save_conf=True"
+    if len(parts) != 6:
+        return f"it has {len(parts)} columns (outlines of masks are not read)"
+    try:
+        kind, *shares, score = map(float, parts)
+    except ValueError:
+        return f"{line.strip()!r} is not six numbers"
+    if not all(map(math.isfinite, (kind, *shares, score))) or kind < 0 or kind != int(kind):
+        return f"{line.strip()!r} is not a class, four shares and a confidence"
+    if not all(-ROUNDED <= share <= 1 + ROUNDED for share in shares):
+        return "its box is not in shares of the image, 0 to 1"
+    return "" if 0 <= score <= 1 else f"its confidence is {parts[5]}, and must be from 0 to 1"
+
+
+def _entry(line: str, image_id: int, sides: tuple[int, int]) -> dict[str, Any]:
+    kind, x, y, width, height, score = map(float, line.split())
+    across, down = sides
+    box = [(x - width / 2) * across, (y - height / 2) * down, width * across, height * down]
+    return {"image_id": image_id, "category_id": int(kind), "bbox": box, "score": score}
+
+
+# ---- the training beside it ------------------------------------------------------------------------------------------
+
+
+def epochs_of(folder: Path) -> list[Mapping[str, Any]]:
+    """`results.csv` of a training of ultralytics as lines of a run's log; none where there is no such file.
+
+    Its mAP is by ultralytics' own code (no crowds, sizes or 100 detections), so it is kept under names of its own.
+    """
+    path = folder / "results.csv"
+    if not path.is_file():
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in _lines(path) if line.strip()]
+    header = rows[0] if rows else []
+    if "epoch" not in header:
+        raise AdoptError(f"{path} has no column epoch: it is not what ultralytics writes. Move it away, or put the right one there")
+    lines: list[Mapping[str, Any]] = []
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            values = dict(zip(header, map(float, row), strict=True))
+        except ValueError:
+            raise AdoptError(f"{path}, line {number}: not {len(header)} numbers. Repair it, or move the file away") from None
+        epoch = int(values["epoch"])
+        for mode, prefix in (("train", "train/"), ("val", "val/")):
+            figures = {f"loss_{key.removeprefix(prefix).removesuffix('_loss')}": value
+                       for key, value in values.items() if key.startswith(prefix) and math.isfinite(value)}
+            lines.append({"mode": mode, "epoch": epoch, "step": epoch, **figures, **(_own_map(values) if mode == "val" else {})})
+    return lines
+
+
+def _own_map(values: Mapping[str, float]) -> dict[str, float]:
+    names = {"metrics/mAP50-95(B)": "ultralytics_mAP50-95", "metrics/mAP50(B)": "ultralytics_mAP50"}
+    return {name: values[key] for key, name in names.items() if math.isfinite(values.get(key, math.nan))}
