@@ -53,6 +53,8 @@ def test_the_resize_decides(tmp_path: Path) -> None:
     assert (table["side"], table["resized_side"]) == (pytest.approx(20), pytest.approx(20 * 200 / 256))
     assert table["resized_area"] == pytest.approx((20 * 200 / 256) ** 2)
     assert table["no_positive"]
+    tall = table_of(small_detector(FASTER), one_each(tmp_path / "tall", [(10.0, 10.0, 20.0, 50.0)], scale=200)).iloc[0]
+    assert (tall["side"], tall["resized_side"]) == (pytest.approx(20), pytest.approx(20 * 200 / 256))
     assert not table_of(small_detector(FASTER), one_each(tmp_path, [square(20)])).iloc[0]["no_positive"]
 
 

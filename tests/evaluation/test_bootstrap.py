@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pycocotools.cocoeval import COCOeval
+from scipy import stats
 
 from coco_cases import (
     CASES,
@@ -318,6 +319,18 @@ def test_a_class_in_few_images_makes_the_mean_less_certain() -> None:
     by_few, by_many = (Figure(both, np.array(n), 500, 100).interval() for n in ([100, 4], [4, 100]))
     assert 1.4 < width(by_few) / width(by_many) < 2  # Student's t of 3 degrees of freedom, not of 99
     assert width(by_many) == pytest.approx(2 * 1.984 * 0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+@pytest.mark.parametrize("images", [12, 200])
+def test_an_interval_is_the_quantiles_that_student_s_t_asks_for(level: float, images: int) -> None:
+    """Of a difference, so without the bias that is taken off a precision; widened by sqrt(n / (n - 1)) (expanded percentiles, Hesterberg 2015,
+    arXiv:1411.5279)."""
+    drawn = np.random.default_rng(0).normal(0.1, 0.02, 5_000)
+    interval = Figure(np.r_[0.1, drawn][:, None], np.array([images]), 900, images, is_difference=True).interval(level)
+    freedom = images - 1
+    shares = [stats.norm.cdf(np.sqrt(images / freedom) * stats.t.ppf(q, freedom)) for q in ((1 - level) / 2, (1 + level) / 2)]
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(drawn, shares)), abs=1e-12)
 
 
 def test_the_degrees_of_freedom_are_satterthwaite_s() -> None:

@@ -51,6 +51,20 @@ def test_what_nothing_moves_reaches_to_zero_and_decides_nothing() -> None:
     assert found.interval(0.05) == pytest.approx((0, 0.2))
 
 
+def test_what_the_images_move_is_the_bootstraps_variance_with_its_freedom() -> None:
+    """Of one class in 50 images and 20 draws: (n / (n - 1)) of the variance, known by 49 and by 19 - 1 degrees of freedom together."""
+    drawn = np.random.default_rng(0).normal(0.3, 0.02, DRAWS)
+    found = contrast([(1.0, [Figure(np.r_[0.3, drawn][:, None], np.array([IMAGES]), 2 * IMAGES, IMAGES)])])
+    assert found.of_images.variance == pytest.approx(drawn.var() * 50 / 49)
+    assert found.of_images.freedom == pytest.approx(1 / (1 / 49 + 1 / 19))
+    assert found.of_seeds == () and (found.seeds, found.images) == (1, IMAGES)
+
+
+def test_a_p_value_at_its_level_is_rejected_and_the_next_is_asked() -> None:
+    assert holm_levels([0.025, 0.04], 0.05) == [0.025, 0.05]
+    assert holm_levels([0.0251, 0.04], 0.05) == [0.025, 0.025]
+
+
 def test_holm_s_published_example() -> None:
     """p-values of .01, .04, .03 and .005 at 5% (Wikipedia, "Holm-Bonferroni method"): the first and the last are rejected."""
     p_values = [0.01, 0.04, 0.03, 0.005]

@@ -197,7 +197,7 @@ def test_a_line_of_the_log_is_the_mean_of_its_steps(data: Dataset, monkeypatch: 
     make_dataset(data.folder.parent, "twelve", train_images=12, val_images=1, width=64, height=64, sizes=("small",))
     run = train(job(dataset="twelve", image_size=64, batch_size=1, epochs=1))
     lines = [row for row in read_log(run.folder / "log.jsonl") if row["mode"] == "train"]
-    assert [line["step"] for line in lines] == [10, 12]
+    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 10), (1, 12)]
     for line, part in zip(lines, (losses[:10], losses[10:]), strict=True):
         for key in part[0]:
             assert line[key] == pytest.approx(np.mean([values[key] for values in part]), rel=1e-9), key
