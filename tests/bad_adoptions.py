@@ -132,6 +132,8 @@ ADOPTIONS = [
     _results("a pickle of detections", "is a pickle, which can hold code and is not read here", lambda place: "no matter", "results.pkl"),
     _folder("an mmdet work_dir without a checkpoint", "is an mmdet work_dir without a checkpoint of mmdet 2", "faster.py",
             "20261101_120000.log.json"),
+    _folder("a config without a checkpoint", "is a folder with a config and no checkpoint", "faster.py"),
+    _folder("the folder above several work_dirs", "It holds r50, swin_t", "r50/epoch_1.pth", "swin_t/epoch_1.pth"),
     _folder("a training of ultralytics without detections", "save_json=True", "args.yaml", "results.csv", "weights/best.pt"),
     _folder("an output of detectron2 without detections", "--eval-only", "config.yaml", "metrics.json", "model_final.pth"),
     _folder("a folder of checkpoints", "is a folder of checkpoints, without detections", "model_1.pth"),

@@ -230,6 +230,9 @@ def adopt(
     Rows of a table never get an interval; the same table again replaces its rows.
     All that is wrong is named at once, and then nothing is adopted.
     """
+    if not path.exists():
+        raise WorkbookError(f"{path}: no such file or folder. Give a work_dir or checkpoint of mmdet 2, COCO results (JSON), a folder of "
+                            "text files of `yolo predict`, or a table (Markdown, CSV)")
     if path.is_dir() or path.suffix in RESULTS:
         _adopt_run(path, dataset)
         return

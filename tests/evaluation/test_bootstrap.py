@@ -324,8 +324,8 @@ def test_a_class_in_few_images_makes_the_mean_less_certain() -> None:
 @pytest.mark.parametrize("level", [0.9, 0.95])
 @pytest.mark.parametrize("images", [12, 200])
 def test_an_interval_is_the_quantiles_that_student_s_t_asks_for(level: float, images: int) -> None:
-    """Of a difference, so without the bias that is taken off a precision; widened by sqrt(n / (n - 1)) (expanded percentiles, Hesterberg 2015,
-    arXiv:1411.5279)."""
+    """Of a difference, so without the bias that is taken off a precision; by sqrt(n / (n - 1)) wider (expanded percentiles, Hesterberg
+    2015, arXiv:1411.5279)."""
     drawn = np.random.default_rng(0).normal(0.1, 0.02, 5_000)
     interval = Figure(np.r_[0.1, drawn][:, None], np.array([images]), 900, images, is_difference=True).interval(level)
     freedom = images - 1

@@ -155,7 +155,7 @@ def _file_problems(there: FilesThere, file: str, images: list[Any], files: dict[
             if reason:
                 hint = (there.words(name) or NOWHERE) if reason == MISSING else ""
                 yield Problem(level, f"images/{name}", f"image {image['id']} of {file}", reason + hint)  # type: ignore[arg-type]
-        if not found.error:
+        if not found.error and isinstance(image.get("width"), int) and isinstance(image.get("height"), int):  # else it has its error
             yield from (Problem(level, file, f"image {image['id']}", f"{name} {reason}") for level, reason in
                         _size(image.get("width"), image.get("height"), found))
 

@@ -122,13 +122,19 @@ def _annotation(entry: dict[str, Any], known: _Known) -> Found:
     ids: Collection[int]
     for key, table, ids in (("image_id", "images", known.sides), ("category_id", "categories", known.categories)):
         if not _whole(entry.get(key)):
-            yield "error", f"{key} is {_show(entry.get(key))}, but must be the id of an entry in {table}"
+            without_quotes = ": write the number without quotes" if _means(entry.get(key), ids) else ""
+            yield "error", f"{key} is {_show(entry.get(key))}, but must be the id of an entry in {table}{without_quotes}"
         elif entry[key] not in ids:
             yield "error", f"{key} {entry[key]} is unknown: {table} lists {listed(sorted(ids))}"
     if entry.get("iscrowd", 0) not in (0, 1):
         yield "error", f"iscrowd is {_show(entry['iscrowd'])}, but must be 0 or 1"
     if entry.get("ignore") and not entry.get("iscrowd"):
         yield "note", '`ignore` hides it from training but not from the evaluation: use "iscrowd": 1 for both'
+
+
+def _means(value: Any, ids: Collection[int]) -> bool:
+    """Whether a text is the number of an id."""
+    return isinstance(value, str) and value.strip().isdecimal() and int(value) in ids
 
 
 def _bbox(entry: dict[str, Any], known: _Known | None) -> Found:
@@ -164,7 +170,8 @@ def _box(box_xywh: list[float], sides: Sides | None) -> Found:
         inside = _overlap(x, width, sides[0]) * _overlap(y, height, sides[1])
         beyond = max(-x, -y, x + width - sides[0], y + height - sides[1])
         if inside < 0.5 * width * height:
-            yield "error", f"{shown} lies {'more than half ' if inside else ''}outside {image}"
+            part = "more than half " if inside else ""
+            yield "error", f"{shown} lies {part}outside {image}: draw it where the object is, or delete the annotation"
         elif beyond > MOST_OUTSIDE:
             yield "note", f"{shown} sticks out of {image} by {beyond:g}: training clips it, the evaluation does not"
 

@@ -266,7 +266,24 @@ def test_text_files_of_yolo_are_the_detections_they_were_made_from(pets: Path, t
     assert found.keys() == expected.keys()
     assert all(found[key] == pytest.approx(expected[key], abs=1e-3) for key in found)
     assert "category_id as the place of the class, from 0" in adopted.notes[0]
-    assert adopted.run.record["parameters"]["backbone"] in ("predict3", "labels") and not (adopted.run.folder / "log.jsonl").exists()
+    assert not (adopted.run.folder / "log.jsonl").exists()
+
+
+def test_the_folder_and_its_labels_are_one_run(pets: Path, tmp_path: Path) -> None:
+    as_texts(pets, tmp_path / "predict3" / "labels")
+    first, second = (adopt_run(tmp_path / given, "pets") for given in ("predict3", "predict3/labels"))
+    assert second.was_there and first.run.folder == second.run.folder and first.run.record["parameters"]["backbone"] == "predict3"
+
+
+def test_images_without_a_detection_are_counted_and_detections_that_fit_nothing_are_doubted(pets: Path, tmp_path: Path) -> None:
+    folder = as_texts(pets, tmp_path / "labels")
+    gone = sorted(folder.iterdir())[:3]
+    for file in gone:
+        file.unlink()
+    assert any(f"3 of {IMAGES} val images have no detection: {gone[0].stem}.png" in note for note in adopt_run(folder, "pets").notes)
+    for file in folder.iterdir():  # the confidence in the second column
+        file.write_text("".join(f"{line.split()[0]} {line.split()[5]} {' '.join(line.split()[1:5])}\n" for line in file.open()))
+    assert any("nearly no detection fits an object of val" in note for note in adopt_run(folder, "pets").notes)
 
 
 def test_classes_in_another_order_than_val_s_are_said(pets: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,14 @@ from workbook.errors import RunError
 from workbook.files import WRITABLE, write_json, write_text
 from workbook.runs.adopt.choose import Chosen, choose
 from workbook.runs.adopt.coco_results import read_results
+from workbook.runs.adopt.errors import listed
 from workbook.runs.adopt.find import YOLO_TXT, Found, find_results
 from workbook.runs.adopt.yolo_txt import epochs_of, label_files, read_label_files
 from workbook.runs.config import write_config
 from workbook.runs.folder import Run, now, runs_root
 from workbook.runs.numbers import next_number
+
+NEARLY_NOTHING = 0.001  # bbox_mAP
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,23 @@ def adopt_run(path: Path, dataset: str) -> Adopted:
     if run.folder.is_dir():
         origin = run.record["origin"]
         return Adopted(run, True, (*origin["notes"], *run.record["warnings"]))
-    chosen = choose(entries, data.val)
+    chosen = _doubted(choose(entries, data.val), data)
     _write(run, found, files, data, chosen, lines)
     return Adopted(run, False, (*chosen.notes, *chosen.warnings))
+
+
+def _doubted(chosen: Chosen, data: Dataset) -> Chosen:
+    """With a note on images without a detection, and a warning where nearly none fits an object."""
+    found = {entry["image_id"] for entry in chosen.detections}
+    without = [image["file_name"] for image in data.val["images"] if image["id"] not in found]
+    notes, warnings = chosen.notes, chosen.warnings
+    if without:
+        notes = (*notes, f"{len(without)} of {len(data.val['images'])} val images have no detection: {listed(without)}. If they were "
+                         "not given to the detector, every object in them counts as missed")
+    if not warnings and (chosen.figures.metrics["bbox_mAP"] or 0.0) < NEARLY_NOTHING:
+        warnings = (f"bbox_mAP is below {NEARLY_NOTHING}: nearly no detection fits an object of val. Are the columns of the boxes in "
+                    "another order, or are these other images?",)
+    return replace(chosen, notes=notes, warnings=warnings)
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -25,6 +25,8 @@ TOOLS = {
     ("config.yaml", "metrics.json", "model_final.pth"): (
         "an output folder of detectron2", "write them with tools/train_net.py --eval-only, and adopt "
         "inference/coco_instances_results.json"),
+    ("*.py",): ("a folder with a config and no checkpoint", "put epoch_N.pth there, or write COCO results with the program that trained "
+                "it, and adopt that file"),
     ("*.pth", "*.pt"): ("a folder of checkpoints", "write COCO results with the program that trained them, and adopt that file"),
 }
 
@@ -59,13 +61,16 @@ def _in_folder(folder: Path) -> Found:
                          "Give one of them as PATH")
     if found:
         return Found(found[0], _kind(found[0]), folder.resolve().name)
-    if label_files(folder):
-        return Found(folder, YOLO_TXT, folder.resolve().name)
+    if texts := label_files(folder):
+        labels = texts[0].resolve().parent
+        return Found(labels, YOLO_TXT, labels.parent.name if labels.name == "labels" else labels.name)
     for files, (tool, advice) in TOOLS.items():
         if any(next(folder.glob(pattern), None) for pattern in files):
             raise AdoptError(f"{folder} is {tool}, without detections: {advice}")
-    raise AdoptError(f"{folder} holds no detections. Searched for: {', '.join(PATTERNS)}. Give a file of COCO results, a folder with one, "
-                     "or a table (Markdown or CSV)")
+    inside = listed(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))) or "nothing"
+    searched = ", ".join((*PATTERNS, "*.txt", "labels/*.txt", "epoch_N.pth"))
+    raise AdoptError(f"{folder} holds no detections. Searched for: {searched}. It holds {inside}. Give the file of COCO results by its "
+                     "name, the work_dir of one training, or a table (Markdown or CSV)")
 
 
 def _kind(results: Path) -> str:

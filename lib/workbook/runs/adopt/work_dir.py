@@ -44,7 +44,8 @@ def is_work_dir(path: Path) -> bool:
     """Whether the path is a checkpoint of mmdet, or a folder with one: its weights say more than a file of detections beside them."""
     if path.is_file():
         return path.suffix == ".pth"
-    return path.is_dir() and any(path.glob("*.pth")) and (any(path.glob("*.log.json")) or any(path.glob("*.py")))
+    beside = ("*.log.json", "*.py", "epoch_*.pth", "best_*.pth", "latest.pth")
+    return path.is_dir() and any(path.glob("*.pth")) and any(next(path.glob(pattern), None) for pattern in beside)
 
 
 def read_work_dir(path: Path) -> WorkDir:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,25 @@ from workbook.data.reading import Image
 from workbook.runs.adopt.errors import MOST, AdoptError
 from workbook.runs.adopt.ids import by_stem
 
+NUMBER = r"[-+]?([0-9.]+(e[-+]?[0-9]+)?|nan|inf)"
 ROUNDED = 0.01  # a share may leave 0 to 1 by so much
 FORM = "class center_x center_y width height confidence"
 
 
 def label_files(folder: Path) -> list[Path]:
-    """The text files of a folder, or of its `labels`, that are named for an image."""
-    found = sorted(folder.glob("*.txt")) or sorted((folder / "labels").glob("*.txt"))
-    return [path for path in found if path.stem not in ("classes", "obj.names", "train", "val", "test")]
+    """The text files of a folder, or else of its `labels`, that look like detections."""
+    inside = (sorted(place.glob("*.txt")) for place in (folder, folder / "labels"))
+    found = ([path for path in paths if _looks_like_labels(path)] for paths in inside)
+    return next(filter(None, found), [])
+
+
+def _looks_like_labels(path: Path) -> bool:
+    """Nothing is in it, or its first line has four numbers after a first word."""
+    try:
+        first = next((line.split() for line in _lines(path) if line.strip()), None)
+    except AdoptError:
+        return False
+    return first is None or (len(first) >= 5 and all(re.fullmatch(NUMBER, word) for word in first[1:5]))
 
 
 def read_label_files(files: Sequence[Path], images: Sequence[Image]) -> list[dict[str, Any]]:
@@ -72,7 +84,7 @@ def _problem(line: str) -> str:
     if not all(map(math.isfinite, (kind, *shares, score))) or kind < 0 or kind != int(kind):
         return f"{line.strip()!r} is not a class, four shares and a confidence"
     if not all(-ROUNDED <= share <= 1 + ROUNDED for share in shares):
-        return "its box is not in shares of the image, 0 to 1"
+        return "its box is not in shares of the image: divide x and width by its width, y and height by its height"
     return "" if 0 <= score <= 1 else f"its confidence is {parts[5]}, and must be from 0 to 1"
 
 
