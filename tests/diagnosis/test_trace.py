@@ -274,6 +274,22 @@ def test_boxes_are_in_pixels_of_the_original_image(tmp_path: Path) -> None:
     assert row["stage"] == "detected"
     assert row["best_bbox"] == pytest.approx([60, 100, 40, 40], abs=0.01)
     assert row["resized_side"] == pytest.approx(20)
+    assert (row["candidate_iou"], row["candidate_cut"]) == (pytest.approx(1, abs=1e-3), "")
+
+
+def test_what_the_rpn_lost_is_measured_in_pixels_of_the_original_image_too(tmp_path: Path) -> None:
+    """At half the size its proposal comes from a place where none is looked for at full size."""
+    half = tuple(side / 2 for side in HERE)
+    scene = Scene([(HERE, "cat")], [Answer(half, SURE, objectness=1e-5, level=0)])
+    dataset = write_scenes(tmp_path, [scene])
+    next(t for t in dataset.pipeline.transforms if type(t).__name__ == "Resize").img_scale = [(128, 128)]
+    row = diagnose(scripted_rcnn([scene], rpn={"nms_pre": 300, "max_per_img": 350}), dataset, resamples=2).trace.iloc[0]
+    assert (row["stage"], row["candidate_cut"]) == ("proposals", "pre-NMS top-k")
+
+
+def test_the_detection_of_the_first_object_is_true(tmp_path: Path) -> None:
+    scene = Scene([(HERE, "cat")], [Answer(HERE, SURE)])
+    assert list(diagnose(scripted_rcnn([scene]), write_scenes(tmp_path, [scene]), resamples=2).detections["outcome"]) == ["true"]
 
 
 def test_without_a_pre_nms_limit_nothing_is_cut_by_it(tmp_path: Path) -> None:

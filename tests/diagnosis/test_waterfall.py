@@ -11,7 +11,8 @@ import pytest
 from diagnosed import SURE, at, diagnosed, jittered, lost_at, shifted
 from planted import Answer, Scene, scripted_detr, scripted_rcnn, scripted_vfnet, write_scenes
 from workbook.diagnosis.diagnose import Diagnosis, diagnose
-from workbook.diagnosis.waterfall import METRICS, NOT_COUNTED, SizeWaterfall, Waterfall, cost_column, shapley_weights
+from workbook.diagnosis.waterfall import METRICS, NOT_COUNTED, SizeWaterfall, Waterfall, _never_moves, cost_column, shapley_weights
+from workbook.evaluation.bootstrap import Figure
 from workbook.evaluation.coco_metrics import evaluate
 from workbook.evaluation.sizes import AREA_RANGES
 
@@ -201,6 +202,11 @@ def test_what_was_not_seen_has_a_bound_and_never_an_interval_of_width_0(tmp_path
     for stage in ("proposals", "class", "suppression", "ranking"):
         cost = of_size.cost(stage)
         assert (cost.shapley, cost.low) == (0, 0) and cost.high == pytest.approx(unseen)
+
+
+def test_a_figure_that_no_resample_moves() -> None:
+    still, moved = np.full((4, 1), 0.5), np.array([[0.5], [0.5], [0.5], [0.5 + 1e-6]])
+    assert [_never_moves(Figure(drawn, np.array([9]), 9, 9)) for drawn in (still, moved)] == [True, False]
 
 
 def test_a_saved_waterfall_is_read_as_it_was(tmp_path: Path) -> None:
