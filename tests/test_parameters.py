@@ -28,7 +28,7 @@ from workbook.search.parameters import RemedyParameters
 from workbook.studies.parameters import StudyParameters
 from workbook.studies.study import read_grids
 from workbook.sweep.plan import asked_runs
-from workbook.training.parameters import Parameters
+from workbook.training.parameters import Parameters, check_parameters
 from workbook.views.compare.parameters import ComparisonParameters
 
 MODELS: dict[str, type[Asked]] = {
@@ -236,6 +236,11 @@ def test_a_run_may_have_a_name_that_reads_as_a_number(datasets: Path) -> None:
     assert notebook_parameters(DiagnosisParameters, given("3_diagnose", run=20261126)).run == "20261126"
     assert notebook_parameters(BrowseParameters, given("4_browse", runs=20261126)).runs == ("20261126",)
     assert notebook_parameters(BrowseParameters, given("4_browse", runs=["b", 20261126])).runs == ("b", "20261126")
+
+
+def test_an_empty_text_is_called_empty() -> None:
+    with pytest.raises(ParameterError, match="pretrained = '': it is empty. Meant for: imagenet, none, or the path"):
+        check_parameters({"pretrained": ""})
 
 
 def test_all_that_is_wrong_is_said_at_once_and_a_long_value_is_cut() -> None:

@@ -45,9 +45,15 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{name}: no such parameter. Allowed: {', '.join(model.model_fields)}"
     field = model.model_fields[name]
-    reason = _not_text(name, got) if problem["type"] == "string_type" else problem["msg"].removeprefix("Value error, ")
+    reason = _reason(name, got, problem)
     sentences = (reason.removesuffix("."), _allowed(field), f"Meant for: {field.description}")
     return f"{name} = {_short(got)}: {'. '.join(filter(None, sentences))}"
+
+
+def _reason(name: str, got: Any, problem: Any) -> str:
+    if problem["type"] == "string_type":
+        return _not_text(name, got)
+    return "it is empty" if problem["type"] == "string_too_short" else str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _not_text(name: str, value: Any) -> str:
