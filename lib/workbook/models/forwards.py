@@ -6,6 +6,7 @@ keys of the state dict stay.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,14 @@ from torch import nn
 
 
 @dataclass(frozen=True, eq=False)
-class Forward:
+class Forward(ABC):
     """A forward in the place of that of the module's class."""
 
     module: Any  # an nn.Module: its layers are known to those who replace its forward
 
+    @abstractmethod
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        raise NotImplementedError
+        """What the module computes of these inputs."""
 
 
 def set_forward(module: nn.Module, forward: Forward) -> None:

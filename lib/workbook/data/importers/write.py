@@ -31,8 +31,8 @@ def write(name: str, imported: Imported, origin: Path, copy: bool) -> Path:
     folder = new_folder(name)
     root = images_root([picture.path for picture in imported.pictures], copy)
     partial = folder.with_name(f".{folder.name}.{HERE}.{os.getpid()}{PARTIAL}")
-    _sweep(folder.parent)
     try:
+        _sweep(folder.parent)
         partial.mkdir(parents=True)
         _add_images(partial / "images", imported.pictures, root, copy)
         for split, pictures in by_split(imported.pictures).items():
