@@ -20,6 +20,7 @@ from workbook.search.plan import (
     rungs,
     search_seeds,
     survivors,
+    unused_seed,
 )
 from workbook.search.work import Work, stretched
 from workbook.training.parameters import check_parameters
@@ -125,7 +126,8 @@ def test_the_proof_has_seeds_that_neither_run_nor_search_had() -> None:
     for seed in (0, 7, 2**31 - 2):
         used = {seed, *search_seeds(seed, 3)}
         assert len(used) == 4 and len({*used, *proof_seeds(seed)}) == 7
-        assert all(0 <= one < 2**31 for one in {*used, *proof_seeds(seed)})
+        assert all(0 <= one < 2**31 for one in {*used, *proof_seeds(seed), unused_seed(seed)})
+        assert unused_seed(seed) not in {*used, *proof_seeds(seed)}
 
 
 def test_a_stretched_training_drops_its_rate_at_the_same_shares() -> None:

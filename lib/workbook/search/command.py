@@ -35,7 +35,7 @@ from workbook.runs.folder import Run
 from workbook.runs.listing import open_run
 from workbook.search.lab import Lab, with_remedies
 from workbook.search.parameters import parse_budget
-from workbook.search.plan import Arm, Pace, Plan, make_plan
+from workbook.search.plan import Arm, Pace, Plan, make_plan, unused_seed
 from workbook.search.prove import not_proven, prove
 from workbook.search.question import Question, arms_of, ask_question
 from workbook.search.search import Found, Search
@@ -131,7 +131,8 @@ def _plan_of(folder: Path, arms: Sequence[Arm], budget: float | None) -> Plan | 
 
 def _pace(question: Question, lab: Lab) -> Pace:
     """What a training of the baseline takes here, from finished runs of its kind."""
-    asked = [question.on_cut(question.parameters.seed + 1), with_remedies(question.parameters, [], seed=question.parameters.seed + 1)]
+    seed = unused_seed(question.parameters.seed)
+    asked = [question.on_cut(seed), with_remedies(question.parameters, [], seed=seed)]
     plan = lab.plan(asked)
     fit, whole = Eta(plan).left()
     per_image = question.run.record.get("val_images_per_second")

@@ -98,7 +98,7 @@ class Lab:
         runs = self._train([ask.parameters for ask in asks], title)
         others = [(ask, run) for ask, run in zip(asks, runs, strict=True) if ask.evaluated_with and isinstance(run, Run)]
         asked = [(run.name, ",".join(ask.evaluated_with), ask.parameters.device) for ask, run in others if ask not in self.measured]
-        names = dict(zip(asked, self.executor.ask(evaluate_all, asked) if asked else [], strict=True))
+        names = dict(zip(asked, self.executor.ask_at_once(evaluate_all, asked), strict=True))
         return [self._measurement(ask, run, names) for ask, run in zip(asks, runs, strict=True)]
 
     def _measurement(self, ask: Ask, run: Run | Failure, names: Mapping[Evaluated, Path | str]) -> Measurement | Failure:

@@ -85,7 +85,7 @@ class Pace:
             return None
         trainings = seeds + sum(sum(works[:count]) for count in rungs(len(works), seeds))
         combination = seeds * max(works) if len(works) > 1 else 0.0
-        return (trainings + combination) * self.fit / self.slots + evaluated * seeds * self.evaluation
+        return ((trainings + combination) * self.fit + evaluated * seeds * self.evaluation) / self.slots
 
     def proof(self, works: Sequence[float]) -> float | None:
         """Baseline, winner and control, if the winner costs what the arms cost on the mean."""
@@ -181,6 +181,11 @@ def search_seeds(seed: int, count: int) -> list[int]:
 def proof_seeds(seed: int) -> list[int]:
     """The seeds of the proof: fresh ones."""
     return [_bounded(seed + AFTER_SEARCH + number) for number in range(SEEDS)]
+
+
+def unused_seed(seed: int) -> int:
+    """A seed that no search and no proof trains with: of such a run nothing is done yet, so what it takes is what a whole one takes."""
+    return _bounded(seed + AFTER_SEARCH + SEEDS)
 
 
 def _bounded(seed: int) -> int:

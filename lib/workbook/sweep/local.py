@@ -23,10 +23,13 @@ from typing import Any
 
 from workbook.errors import WorkbookError
 from workbook.runs.folder import RunBusyError, runs_root
-from workbook.sweep.plan import Entry, Known, Resolved, SweepError, resolve_all
+from workbook.sweep.plan import Entry, Known, Resolved, SweepError, in_parts, joined, resolve_all
 from workbook.training.parameters import Parameters
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+# While the warm process imports, mmcv asks whether there is a GPU. Asked in torch's usual way, no fork of that process may use one any
+# more; by NVML it may: https://docs.pytorch.org/docs/stable/notes/cuda.html#environment-variables. The runs ask in the usual way.
+ASK_NVML = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 SAVING = 120.0  # seconds that a run has for its checkpoint when it is asked to leave
 
 
@@ -53,17 +56,19 @@ class LocalExecutor:
     def ask(self, task: Callable[[list[Any]], Any], asked: list[Any]) -> Any:
         """The task's answer, from a process that has the libraries. Raises RuntimeError with its traceback for an error of the
         code."""
-        answer, process = self._fork(task, asked)
+        return self._answers(task, [asked])[0]
+
+    def ask_at_once(self, task: Callable[[list[Any]], list[Any]], asked: list[Any]) -> list[Any]:
+        """The same from as many processes as there are slots, each with its part; in the order of `asked`."""
+        return joined(self._answers(task, in_parts(asked, self.slots)))
+
+    def _answers(self, task: Callable[[list[Any]], Any], parts: Sequence[list[Any]]) -> list[Any]:
+        forks = [self._fork(task, part) for part in parts]
         try:
-            found = answer.recv()
-        except EOFError:
-            process.join()
-            raise SweepError(f"the check of the runs broke off ({_how_it_ended(process.exitcode)})") from None
+            return [_received(answer, process) for answer, process in forks]
         finally:
-            process.terminate()
-        if isinstance(found, Crash):
-            raise RuntimeError(f"an error of the workbook, in the process that checks the runs:\n{found.traceback}")
-        return found
+            for _, process in forks:
+                process.terminate()
 
     def start(self, entry: Entry) -> None:
         """Train this run in a process of its own."""
@@ -94,7 +99,7 @@ class LocalExecutor:
     def _warm_up(self) -> None:
         """Start the process that the runs are forked from; it imports while the caller goes on."""
         own = dict(os.environ)
-        os.environ.update(self.environment)  # the number of threads is read when the libraries are loaded
+        os.environ.update({**self.environment, **ASK_NVML})  # the number of threads is read when the libraries are loaded
         try:
             self.context.set_forkserver_preload(["typer", "workbook.sweep.command", "workbook.training.launch"])
             forkserver.ensure_running()
@@ -126,6 +131,18 @@ class Crash:
     """What a process answers in which the code failed."""
 
     traceback: str
+
+
+def _received(answer: Connection, process: Any) -> Any:
+    """What the process answers."""
+    try:
+        found = answer.recv()
+    except EOFError:
+        process.join()
+        raise SweepError(f"the check of the runs broke off ({_how_it_ended(process.exitcode)})") from None
+    if isinstance(found, Crash):
+        raise RuntimeError(f"an error of the workbook, in the process that checks the runs:\n{found.traceback}")
+    return found
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -122,9 +122,23 @@ class Executor(Protocol):
     def resolve(self, asked: Sequence[Parameters]) -> list[Resolved]: ...  # on the machine that will train
     def check(self, asked: Sequence[Parameters]) -> list[Known | str]: ...  # what was found, or why it cannot start
     def ask(self, task: Callable[[list[Any]], Any], asked: list[Any]) -> Any: ...  # the task's answer from a process that computes
+    def ask_at_once(self, task: Callable[[list[Any]], list[Any]], asked: list[Any]) -> list[Any]: ...  # from a process a slot
     def start(self, entry: Entry) -> None: ...
     def ended(self, seconds: float) -> list[tuple[Entry, str, str]]: ...  # entry, state, reason
     def stop(self) -> None: ...
+
+
+def in_parts(asked: list[Any], parts: int) -> list[list[Any]]:
+    """At most so many lists of about the same length; none of them is empty."""
+    return [asked[part::parts] for part in range(min(parts, len(asked)))]
+
+
+def joined(parts: Sequence[Sequence[Any]]) -> list[Any]:
+    """The answers to the lists of `in_parts`, in the order of what was asked."""
+    answers: list[Any] = [None] * sum(map(len, parts))
+    for part, found in enumerate(parts):
+        answers[part :: len(parts)] = found
+    return answers
 
 
 def asked_runs(grids: Sequence[Grid]) -> list[Parameters]:

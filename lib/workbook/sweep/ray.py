@@ -15,7 +15,7 @@ from typing import Any
 from workbook.data.catalog import data_root
 from workbook.files import outputs_root
 from workbook.sweep.local import SAVING, check_all, train_one, use_threads
-from workbook.sweep.plan import Entry, Known, Resolved, SweepError, resolve_all
+from workbook.sweep.plan import Entry, Known, Resolved, SweepError, in_parts, joined, resolve_all
 from workbook.training.parameters import Parameters
 
 LOST_NODES = 5  # how often a run is started again when its node or its process is lost
@@ -65,6 +65,11 @@ class RayExecutor:
     def ask(self, task: Callable[[list[Any]], Any], asked: list[Any]) -> Any:
         """The task's answer, from one of the nodes."""
         return self.ray.get(self._remote(task).remote(asked))
+
+    def ask_at_once(self, task: Callable[[list[Any]], list[Any]], asked: list[Any]) -> list[Any]:
+        """The same from as many processes as there are slots, each with its part; in the order of `asked`."""
+        remote = self._remote(task)
+        return joined(self.ray.get([remote.remote(part) for part in in_parts(asked, self.slots)]))
 
     def start(self, entry: Entry) -> None:
         """Hand this run to Ray, with the precision that its name stands for: a node that lacks it refuses, and
