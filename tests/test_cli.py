@@ -90,3 +90,15 @@ def test_split_makes_a_val_set_from_train_json_alone(root: Path) -> None:
     assert sorted(image["file_name"] for part in parts for image in part) == sorted(image["file_name"] for image in whole["images"])
     again = workbook("split", "scenes")
     assert again.returncode == 2 and "val.json" in again.stderr
+
+
+HEAVY = ("torch", "mmcv", "mmdet", "fiftyone", "matplotlib", "pandas", "numpy", "cv2")
+LOADED = "import sys; from workbook import cli; sys.argv = ['workbook', *sys.argv[1:]]\ntry: cli.main()\nfinally: print(*sys.modules)"
+
+
+@pytest.mark.parametrize("command", ["--help", "list", "run --help"])
+def test_what_needs_no_library_loads_none(root: Path, command: str) -> None:
+    write_run(root / "outputs")
+    answer = subprocess.run([sys.executable, "-c", LOADED, *command.split()], capture_output=True, text=True, check=True)
+    loaded = answer.stdout.splitlines()[-1].split()
+    assert "workbook.cli" in loaded and not set(HEAVY) & set(loaded)

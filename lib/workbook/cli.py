@@ -9,19 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
-from workbook import cli_data
+from workbook import cli_data, cli_results
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
 from workbook.parameters import check as check_values
 from workbook.runs.folder import require_model
-from workbook.runs.listing import FIRST_RUN, finished_run, list_runs, no_runs, open_run, unreadable
+from workbook.runs.listing import FIRST_RUN, finished_run, open_run
 from workbook.terminal import exit_when_stopped, open_console
 from workbook.training.parameters import Parameters, check_parameters
 
@@ -30,7 +28,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 FIELDS = Parameters.model_fields
 _IMAGE_SIZE = str(FIELDS["image_size"].default[0])
 ONE_A_SWEEP = ("device", "devices", "tracker", "checkpoint_minutes", "overrides")  # all runs of a sweep share these
-RESULTS = (".json", ".pkl", ".pickle", ".pth", ".pt")  # files that are no table: detections, and what may hold them
 Command = Callable[..., None]
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
@@ -168,128 +165,6 @@ def study(
     raise typer.Exit(run_study(file, asked, jobs, on, address, dry_run))
 
 
-@app.command("list", epilog="Example: workbook list")
-def list_command() -> None:
-    """All runs, oldest first, with their status and mAP. A run is `broken off` when it is not finished and nobody trains it."""
-    from workbook.views.compare.tables import comparison
-
-    runs = list_runs()
-    if not runs:
-        raise no_runs()
-    idle = {run.name for run in runs if not run.busy}
-    table = Table("Exp", "run", "dataset", "status", "epochs", "mAP", "mAP_50", "mAP_s", box=None)
-    for row in comparison(runs).to_dict("records"):
-        figures = [_three_decimals(row[f"val/{key}"]) for key in ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_s")]
-        status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
-        table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, _whole(row["Epoch"]), *figures)
-    open_console().print(table)
-    if words := unreadable():
-        print(words, file=sys.stderr)
-
-
-def _figure(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
-
-
-def _whole(value: int | None) -> str:
-    return str(value) if pd.notna(value) else ""
-
-
-def _three_decimals(value: float) -> str:
-    return f"{value:.3f}" if pd.notna(value) else ""
-
-
-@app.command(epilog="Example: workbook compare --dataset tree_crowns")
-def compare(
-    runs: Annotated[str, typer.Option(help="run names, separated by commas; empty = all")] = "",
-    dataset: Annotated[str, typer.Option(help="only the runs on this dataset; empty = all")] = "",
-) -> None:
-    """One table of the runs, from their folders alone: outputs/comparison.csv and .md, and what may be concluded."""
-    from workbook.views.compare.parameters import ComparisonParameters
-    from workbook.views.compare.reported import with_reported
-    from workbook.views.compare.summary import summarize
-    from workbook.views.compare.tables import comparison, select, write_comparison
-
-    asked = check_values(ComparisonParameters, {"runs": runs, "dataset": dataset})
-    chosen = select(asked.runs, asked.dataset)
-    datasets = [run.record["parameters"]["dataset"] for run in chosen]
-    paths = write_comparison(with_reported(comparison(chosen), datasets), outputs_root())
-    open_console().print(Markdown(summarize(chosen)))
-    print(*paths, sep="\n")
-
-
-@app.command(epilog="Example: workbook adopt predictions.json --dataset litter")
-def adopt(
-    path: Annotated[Path, typer.Argument(help="an mmdet 2 work_dir or checkpoint; COCO results (JSON) or their folder; a table")],
-    dataset: Annotated[str, typer.Option(help="the dataset that was trained on, with the same val images")],
-) -> None:
-    """What you have trained already: mmdet 2's work_dir or any detector's detections become a run, a hand-kept table `reported` rows.
-
-    Weights and detections are measured here, on the dataset's val; of weights everything can be asked, a diagnosis too.
-
-    Rows of a table never get an interval; the same table again replaces its rows.
-    All that is wrong is named at once, and then nothing is adopted.
-    """
-    if not path.exists():
-        raise WorkbookError(f"{path}: no such file or folder. Give a work_dir or checkpoint of mmdet 2, COCO results (JSON), a folder of "
-                            "text files of `yolo predict`, or a table (Markdown, CSV)")
-    if path.is_dir() or path.suffix in RESULTS:
-        _adopt_run(path, dataset)
-        return
-    from workbook.runs.reported import adopt as adopt_table
-
-    rows = adopt_table(path, dataset)
-    print(f"adopted {len(rows)} row{'' if len(rows) == 1 else 's'} of {path} for dataset {dataset}: "
-          f"`workbook compare --dataset {dataset}` shows them")
-
-
-def _adopt_run(path: Path, dataset: str) -> None:
-    from workbook.runs.adopt.work_dir import is_work_dir
-
-    if is_work_dir(path):
-        from workbook.training.adopt import adopt_work_dir
-
-        found = adopt_work_dir(path, dataset)
-    else:
-        from workbook.runs.adopt.adopt import adopt_run
-
-        found = adopt_run(path, dataset)
-    for note in found.notes:
-        print(note)
-    print(f"{'already there: ' if found.was_there else ''}{found.run.folder}")
-
-
-@app.command(epilog="Example: workbook report")
-def report() -> None:
-    """One page of everything, outputs/index.html: runs, studies with their verdicts, remedies that were proven. Needs no network."""
-    from workbook.views.report import write_report
-
-    print(f"page: {write_report()}")
-
-
-@app.command(epilog="Example: workbook evaluate faster_rcnn-tf_efficientnet_lite0-cb294171 --remedies soft_nms")
-def evaluate(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")],
-    remedies: Annotated[str, typer.Option(help="those that need no training, joined with + or commas")] = "",
-    overrides: Annotated[str, typer.Option(help="test settings: 'model.test_cfg.rcnn.score_thr=0.01', separated by spaces")] = "",
-) -> None:
-    """Measure a finished run on val under other test settings, in the time of one validation.
-
-    The result is a folder beside the run's own files; the table compares the two, with intervals paired over the val images.
-    """
-    chosen = finished_run(name)
-    from workbook.training.evaluate import evaluate_run
-
-    found = evaluate_run(chosen, remedies, overrides)
-    table = Table("figure", "run", "evaluated", "difference", box=None)
-    for row in found.rows:
-        table.add_row(row.figure, _figure(row.run), _figure(row.evaluation), row.difference)
-    open_console().print(table)
-    for note in found.notes:
-        print(f"note: {note}")
-    print(f"{'already there: ' if found.was_there else ''}{found.folder}")
-
-
 @app.command(epilog="Example: workbook diagnose faster_rcnn-tf_efficientnet_lite0-cb294171")
 def diagnose(
     name: Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder; `workbook list` shows them")],
@@ -297,6 +172,8 @@ def diagnose(
     iou: Annotated[float, typer.Option(help="from this overlap on a box fits its object", min=0.01, max=0.99)] = 0.5,
 ) -> None:
     """Why a run's objects are missed: notebook 3 in the run folder, with its page. What is known already is only read."""
+    from rich.markdown import Markdown
+
     from workbook.diagnosis.parameters import DiagnosisParameters
     from workbook.notebooks import execute_notebook
 
@@ -364,6 +241,7 @@ def browse(
         raise typer.Exit(0) from None
 
 
+app.add_typer(cli_results.app)  # list, compare, report, evaluate, adopt
 app.add_typer(cli_data.app)  # check, import, export, split
 
 

@@ -10,12 +10,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import pandas as pd
 from filelock import FileLock
 
 from workbook.errors import RunError
+
+if TYPE_CHECKING:  # the command line loads this module, and most commands need no tables
+    import pandas as pd
 
 PROJECT = Path(__file__).resolve().parents[2]  # holds notebooks/, lib/, data/ and outputs/
 WRITABLE = "Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder"

@@ -12,8 +12,9 @@ import pytest
 from bad_data import BAD, change, exif, image_bytes, put, table
 from small_dataset import HEIGHT, WIDTH, annotation, coco, load, picture, save, write_dataset
 from workbook.data.catalog import find_dataset
-from workbook.data.checks import check_dataset, parse_image_size, require_sound
+from workbook.data.checks import check_dataset, require_sound
 from workbook.data.entries import entry_problems
+from workbook.data.parameters import parse_image_size
 from workbook.data.reading import DataError
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,30 +15,9 @@ from workbook.data.learnable import images_without_objects, objects_by_hindrance
 from workbook.data.names import NOWHERE, FilesThere
 from workbook.data.reading import SMALLEST_SIDE, Coco, DataError, content_hash, is_crowd, read_coco, size_counts
 
-__all__ = ["Coco", "Problem", "check_dataset", "content_hash", "parse_image_size", "read_coco", "require_sound"]
+__all__ = ["Coco", "Problem", "check_dataset", "content_hash", "read_coco", "require_sound"]
 
-SMALLEST, LARGEST = 32, 10_000  # pixels: the deepest feature level has stride 32
 SHOWN = 30  # errors in the message of require_sound
-
-
-def parse_image_size(value: Any) -> tuple[int, int]:
-    """`1024`, `"1024"`, `"1333x800"`, `[1333, 800]` or `(1333, 800)` → (width, height) in pixels.
-
-    Raises ValueError for anything else, and for sides under 32 or over 10000.
-    """
-    sides: Any = value
-    if isinstance(value, str):
-        numbers = re.fullmatch(r"\s*(\d{1,9})\s*(?:[xX×]\s*(\d{1,9})\s*)?", value)
-        sides = [int(numbers[1]), int(numbers[2] or numbers[1])] if numbers else None
-    elif isinstance(value, int):
-        sides = [value, value]
-    if (not isinstance(sides, list | tuple) or len(sides) != 2
-            or any(not isinstance(side, int) or isinstance(side, bool) for side in sides)):
-        raise ValueError(f"{value!r} is no image size: give pixels as 1024, or width x height as 1333x800")
-    width, height = sides
-    if not all(SMALLEST <= side <= LARGEST for side in (width, height)):
-        raise ValueError(f"{value!r} is out of range: a side has {SMALLEST} to {LARGEST} pixels")
-    return width, height
 
 
 def require_sound(dataset: Dataset) -> None:

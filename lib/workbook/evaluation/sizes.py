@@ -5,7 +5,10 @@ A border belongs to both of its sizes, as pycocotools counts it (cocoeval.py, `P
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line loads this module for its names alone
+    import numpy as np
 
 ALL = "all"
 # size → lowest and highest area in pixels², both inside
@@ -29,6 +32,8 @@ def size_of(area: float) -> str:
 
 def in_size(areas: np.ndarray, size: str) -> np.ndarray:
     """[n] bool: the areas (pixels²) that COCO counts as of this size, borders in both; `all` is every one."""
+    import numpy as np
+
     low, high = AREA_RANGES[size]
     areas = np.asarray(areas, float)
     return (low <= areas) & (areas <= high)

@@ -11,20 +11,12 @@ import os
 import re
 import shutil
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
-from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from workbook.errors import WorkbookError
-
-if TYPE_CHECKING:  # loaded where a file is read: the registries need only names
-    pass
 
 SILENCE = 30  # seconds without an answer or another byte, after which an address counts as unreachable
 REMEDY = (
@@ -132,6 +124,11 @@ def download(address: str, path: Path) -> None:
 
     Raises WeightsError when the address cannot be reached or the connection breaks before the last byte.
     """
+    import urllib.request  # here, as the command line loads this module for its names alone
+    from http.client import HTTPException
+
+    from tqdm import tqdm
+
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -20,15 +20,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from workbook.data.learnable import LEFT_OUT
 from workbook.errors import RunError
 from workbook.files import WRITABLE, outputs_root, read_json, write_json
 from workbook.runs.lease import LEASE_FILE, LIMIT, Lease, Owner, living_owner
 from workbook.runs.numbers import next_number
+
+if TYPE_CHECKING:  # the command line loads this module, and most commands need no tables
+    import pandas as pd
 
 # Where a run is made and how often it is saved does not change what it is: these parameters are recorded, but are no part of its name.
 NOT_IDENTITY = ("device", "tracker", "checkpoint_minutes")
@@ -80,6 +81,8 @@ class Run:
 
     def log(self) -> pd.DataFrame:
         """`log.jsonl` as a table: one row a logged step, column `mode` is `train` or `val`; empty before the first line."""
+        import pandas as pd
+
         path = self.folder / "log.jsonl"
         return pd.DataFrame(read_log(path) if path.exists() else [])
 

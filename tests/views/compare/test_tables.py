@@ -11,6 +11,7 @@ from run_folders import write_run
 from workbook.errors import RunError
 from workbook.runs.folder import Run, create_run
 from workbook.runs.listing import unreadable
+from workbook.runs.rows import FIGURES
 from workbook.views.compare import tables
 
 ORIGINAL = [
@@ -84,7 +85,7 @@ def test_figures_are_those_of_the_best_epoch_not_of_the_last(root):
     log = run.log()
     line = log[(log["mode"] == "val") & (log["epoch"] == 2)].iloc[0]
     assert (row["Epoch"], row["Best Epoch"]) == (4, 2)
-    for figure in tables.FIGURES:
+    for figure in FIGURES:
         assert row[f"val/{figure}"] == line[figure]
     assert row["val/bbox_mAP"] == THIRD
     assert row["val/loss"] != log[log["mode"] == "val"].iloc[-1]["loss"]
@@ -111,7 +112,7 @@ def test_a_failed_run_shows_its_best_epoch_so_far(root):
 def test_a_run_without_a_finished_epoch_has_blank_figures(root):
     row = tables.comparison(all_kinds(root)).iloc[4]
     assert (row["status"], row["Epoch"]) == ("running", 0)
-    assert row[["Best Epoch", *(f"val/{figure}" for figure in tables.FIGURES)]].isna().all()
+    assert row[["Best Epoch", *(f"val/{figure}" for figure in FIGURES)]].isna().all()
 
 
 def test_a_run_that_has_only_been_created_is_in_the_table(root):

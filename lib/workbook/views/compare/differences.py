@@ -8,7 +8,8 @@ from typing import Any
 from workbook.runs.aspects import aspect_words, aspects
 from workbook.runs.folder import Run
 from workbook.runs.listing import by_start
-from workbook.views.compare.tables import as_text, comparison, numbers_of
+from workbook.runs.rows import numbers_of
+from workbook.views.compare.tables import as_text, comparison
 
 SHOWN = 5  # values of one of them that a sentence names; fifty runs of fifty seeds would fill the page
 

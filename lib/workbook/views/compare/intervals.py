@@ -16,8 +16,8 @@ from workbook.evaluation.bootstrap import Interval
 from workbook.evaluation.comparison import FIGURES, Difference
 from workbook.runs.folder import Run
 from workbook.runs.listing import by_start
+from workbook.runs.rows import numbers_of
 from workbook.runs.samples import samples_of
-from workbook.views.compare.tables import numbers_of
 from workbook.views.compare.winners import differences_of, settings_of
 
 INTERVALS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")

@@ -14,9 +14,10 @@ from workbook.evaluation.comparison import FIGURES, Difference, compare
 from workbook.runs.aspects import aspects
 from workbook.runs.folder import Run
 from workbook.runs.listing import by_start
+from workbook.runs.rows import numbers_of
 from workbook.runs.samples import samples_of
 from workbook.views.compare.differences import in_ranges
-from workbook.views.compare.tables import as_text, numbers_of
+from workbook.views.compare.tables import as_text
 
 SPOKEN = ("bbox_mAP", "bbox_mAP_s")  # of these the undetermined pairs with the best are named one by one
 

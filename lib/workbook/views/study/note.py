@@ -10,12 +10,13 @@ from workbook.models.backbones import find_backbone
 from workbook.models.recipes import find_recipe
 from workbook.runs.folder import Run
 from workbook.runs.listing import open_run
+from workbook.runs.rows import FIGURES
 from workbook.studies.causes import Cause
 from workbook.studies.settings import shared
 from workbook.studies.store import SavedStudy
 from workbook.studies.verdicts import CONFOUNDED, Verdict
 from workbook.views.compare.reported import with_reported
-from workbook.views.compare.tables import FIGURES, as_text, comparison, rounded
+from workbook.views.compare.tables import as_text, comparison, rounded
 
 SHOWN = ("Exp num", "Backbone", "Detector", "Epoch", "Best Epoch", "initial lr", "Optimizer", "Image size", "seed",
          *(f"val/{figure}" for figure in FIGURES[:6]), "status")
