@@ -3,10 +3,14 @@ it."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from workbook.training.environment import Change, changes
+from workbook.training.environment import Change, changes, git_commit
 from workbook.training.rerun import Comparison
 
 BEFORE = {
@@ -40,3 +44,38 @@ def test_a_change_reads_as_a_line() -> None:
 def test_only_another_commit_does_not_excuse_another_figure(change: Change | None, broken: bool) -> None:
     table = pd.DataFrame({"figure": ["loss"], "before": [1.0], "after": [2.0], "difference": [1.0]})
     assert Comparison(table, (change,) if change else ()).broken is broken
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=folder, check=True, capture_output=True)
+
+
+def commit(folder: Path, name: str, text: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    git(folder, "add", name)
+    git(folder, "commit", "-m", name)
+
+
+def test_the_commit_is_that_of_the_code_and_what_differs_from_it_tells_states_apart(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) is None  # no git
+    git(tmp_path, "init")
+    commit(tmp_path, "README.md", "first")
+    code = tmp_path / "lib"
+    code.mkdir()
+    assert git_commit(code) is None  # not known to git
+    commit(tmp_path, "lib/train.py", "lr = 1")
+    first = git_commit(code)
+    assert first and re.fullmatch("[0-9a-f]{12}", first)
+    commit(tmp_path, "studies.yaml", "question: why")
+    (tmp_path / "README.md").write_text("changed")
+    assert git_commit(code) == first
+    (code / "train.py").write_text("lr = 2")
+    changed = git_commit(code)
+    assert changed and re.fullmatch(rf"{first}\+changes-[0-9a-f]{{8}}", changed)
+    (code / "train.py").write_text("lr = 3")
+    assert git_commit(code) not in (first, changed)
+    (code / "train.py").write_text("lr = 2")
+    assert git_commit(code) == changed
+    git(tmp_path, "commit", "-am", "lr")
+    assert git_commit(code) not in (None, first, changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -20,6 +21,7 @@ import torch
 from workbook.models.weights import sha256
 
 PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "timm", "numpy", "hotcoco", "backbone-workbook")
+CODE = Path(__file__).resolve().parents[2]  # lib/
 ASPECTS = ("git_commit", "versions", "hardware", "settings", "files")
 
 
@@ -97,16 +99,22 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def git_commit() -> str | None:
-    """The commit of the code, with `+changes` when files differ from it; None outside a git checkout."""
+def git_commit(code: Path = CODE) -> str | None:
+    """The last commit that changed the code, with `+changes-` and a digest of what differs from it; None where git does not know it.
+
+    Other files of the checkout (notebooks, studies, a README) do not move a figure, so their commits make no other code.
+    """
     def git(*words: str) -> str:
-        here = Path(__file__).resolve().parents[3]
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        return subprocess.run(["git", *words, "--", "."], cwd=code, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        commit = git("log", "-1", "--format=%h", "--abbrev=12")
+        changed = git("diff", "HEAD", "--no-ext-diff", "--binary")
     except (OSError, subprocess.SubprocessError):
         return None
+    if not commit:
+        return None
+    return f"{commit}+changes-{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else commit
 
 
 def peak_memory_mb(device: torch.device) -> float:
