@@ -74,6 +74,12 @@ def test_map_by_size_of_twelve_runs_lets_no_words_touch(tmp_path):
     assert ax.xaxis.label.get_window_extent().x1 <= ax.figure.bbox.x1
 
 
+def test_no_figure_asks_for_a_weight_that_the_fonts_for_other_scripts_lack(tmp_path, caplog):
+    style.use_theme()
+    plots.map_by_size(tables.comparison(twelve(tmp_path))).figure.canvas.draw()
+    assert not [record for record in caplog.records if record.name.startswith("matplotlib")]
+
+
 def test_a_count_that_differs_between_runs_is_a_span(tmp_path):
     runs = [write_run(tmp_path), write_run(tmp_path, hour=1, data={"name": "sea", "val_small": 120})]
     assert "small\nn = 66 to 120" in words(plots.map_by_size(tables.comparison(runs)))

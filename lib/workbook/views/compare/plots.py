@@ -41,7 +41,7 @@ def map_by_size(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             words, start = (empty, left) if pd.isna(value) else (f"{value:.3f}", left + max(value, 0))
             ax.text(start + 0.03 * widest, row, words, va="center", fontsize=8.5, **(MISSING if pd.isna(value) else {}))
         ax.axvline(left, color=".6", linewidth=0.8)
-        ax.text(left, -0.75, f"{size}\nn = {span(table[count])}", va="bottom", fontsize=9.5, weight="bold")
+        ax.text(left, -0.75, f"{size}\nn = {span(table[count])}", va="bottom", fontsize=10.5)
     ax.set(yticks=rows, yticklabels=labels(table), ylim=(len(table) - 0.4, -0.6))
     ax.set(xticks=[], xlim=(0, len(SIZES) * step))
     ax.set_xlabel("bbox_mAP on val at the best epoch (0 to 1, one scale for all columns)", loc="left")
