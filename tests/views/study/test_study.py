@@ -63,7 +63,7 @@ def test_the_claims_are_drawn_with_their_intervals(study) -> None:
     assert [tick.get_text() for tick in ax.get_yticklabels()] == [CLAIM, OTHER]
     assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [0.05]
     assert [segment[:, 0].tolist() for part in ax.collections for segment in part.get_segments()] == [[0.01, 0.09]]
-    assert {"supported", "  open: cannot be compared"} <= {text.get_text() for text in ax.texts}
+    assert {"supported (n = 3 seeds, 40 images)", "  open: cannot be compared"} <= {text.get_text() for text in ax.texts}
     margin, = ax.patches  # of the claim of equality alone
     assert (margin.get_x(), margin.get_width()) == (-0.01, 0.02) and margin.get_y() < 1 < margin.get_y() + margin.get_height()
 
@@ -71,7 +71,8 @@ def test_the_claims_are_drawn_with_their_intervals(study) -> None:
 def test_the_causes_are_drawn_a_panel_a_claim_and_filled_where_they_differ(study) -> None:
     ax, = plots.causes(study)
     diamonds = [line for line in ax.lines if line.get_marker() == "D"]
-    assert [line.get_xdata()[0] for line in diamonds] == [-0.2, 0.02] and ax.get_title() + ax.get_title(loc="left") == CLAIM
+    assert [line.get_xdata()[0] for line in diamonds] == [-0.2, 0.02]
+    assert ax.get_title(loc="left") + ax.get_title() == f"{CLAIM} (n = 3 seeds, 40 images)"
     assert [line.get_markerfacecolor() == "white" for line in diamonds] == [False, True]
     empty, = plots.causes(replace(study, causes=()))
     assert "no claim has runs on both sides" in empty.texts[0].get_text()

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from workbook.studies.causes import Cause
 from workbook.studies.claim import match_form
 from workbook.studies.store import SavedStudy
-from workbook.studies.verdicts import CONFOUNDED, CONTRADICTED, OPEN, SUPPORTED
+from workbook.studies.verdicts import CONFOUNDED, CONTRADICTED, OPEN, SUPPORTED, Verdict
 from workbook.views.style import COLORS, MISSING, new_axes, new_grid
 
 # verdict → color and marker; open ones are hollow
@@ -34,11 +34,12 @@ def claims(study: SavedStudy, *, ax: Axes | None = None) -> Axes:
         if verdict.low is not None and verdict.high is not None:
             ax.hlines(row, verdict.low, verdict.high, color=".25", linewidth=1.6)
         ax.plot(verdict.value, row, marker=marker, markersize=9, markerfacecolor=color, markeredgecolor=".25", linestyle="none")
-        ax.annotate(verdict.verdict, (verdict.value, row), (0, 9), textcoords="offset points", ha="center", fontsize=8.5)
+        words = f"{verdict.verdict} ({_rests_on(verdict)})"
+        ax.annotate(words, (verdict.value, row), (0, 9), textcoords="offset points", ha="center", fontsize=8.5)
     ax.axvline(0, color=".4", linewidth=0.9)
     ax.set(yticks=range(len(study.verdicts)), yticklabels=[verdict.claim for verdict in study.verdicts])
     ax.set_ylim(max(len(study.verdicts), 1) - 0.5, -0.7)
-    hatched = "; hatched: the margin of a claim of equality" if ax.patches else ""
+    hatched = "\nhatched: the margin of a claim of equality" if ax.patches else ""
     ax.set_xlabel(f"left less right in the claim's own figure, with its corrected interval{hatched}")
     ax.set_title("The claims and their verdicts")
     ax.grid(False, axis="y")
@@ -48,6 +49,7 @@ def claims(study: SavedStudy, *, ax: Axes | None = None) -> Axes:
 
 def causes(study: SavedStudy) -> list[Axes]:
     """A panel a claim: how much more each stage costs its left side than its right, with corrected intervals."""
+    rests_on = {verdict.claim: _rests_on(verdict) for verdict in study.verdicts}
     by_claim = {name: [one for one in study.causes if one.claim == name] for name in study.claims}
     shown = {name: those for name, those in by_claim.items() if those}
     if not shown:
@@ -59,7 +61,13 @@ def causes(study: SavedStudy) -> list[Axes]:
     panels = new_grid(len(shown), 2, (6.5, 1.4 + 0.42 * most))
     for ax, (name, those) in zip(panels, shown.items(), strict=True):
         _causes_of(ax, name, those)
+        ax.set_title(f"{name} ({rests_on[name]})")
     return panels
+
+
+def _rests_on(verdict: Verdict) -> str:
+    """What n is: of the seeds of the side with the fewest, and of the val images that hold such objects."""
+    return f"n = {verdict.seeds} seed{'' if verdict.seeds == 1 else 's'}, {verdict.images} image{'' if verdict.images == 1 else 's'}"
 
 
 def _causes_of(ax: Axes, name: str, those: Sequence[Cause]) -> None:
@@ -72,6 +80,5 @@ def _causes_of(ax: Axes, name: str, those: Sequence[Cause]) -> None:
     ax.axvline(0, color=".4", linewidth=0.9)
     ax.set(yticks=rows, yticklabels=[one.stage for one in those], ylim=(len(those) - 0.5, -0.5))
     ax.set_xlabel(f"cost of the left less that of the right ({those[0].metric}, {those[0].size} objects)")
-    ax.set_title(name)
     ax.grid(False, axis="y")
     sns.despine(ax=ax, left=True)
