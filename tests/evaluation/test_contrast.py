@@ -49,6 +49,9 @@ def test_what_nothing_moves_reaches_to_zero_and_decides_nothing() -> None:
     found = contrast([(1.0, figures([0.5] * 3)), (-1.0, figures([0.4] * 3))])
     assert found.error == 0 and found.p_above(0) == found.p_below(0) == 1
     assert found.interval(0.05) == pytest.approx((0, 0.2))
+    never = contrast([(1.0, figures([0.0] * 3)), (-1.0, figures([0.0] * 3))])
+    unseen = 1 - 0.05 ** (1 / IMAGES)  # the rule of three: about 3 / images
+    assert never.interval(0.05) == pytest.approx((-unseen, unseen)) and unseen == pytest.approx(3 / IMAGES, rel=0.05)
 
 
 def test_what_the_images_move_is_the_bootstraps_variance_with_its_freedom() -> None:

@@ -197,6 +197,12 @@ def test_a_verdict_is_where_the_interval_lies(value, margin, verdict) -> None:
     assert found.verdict == verdict and (found.low, found.high) == pytest.approx((value - half, value + half), abs=1e-4)
 
 
+def test_two_settings_that_never_find_anything_are_not_proven_equal() -> None:
+    found, = conclude([made(0.0, 0.0, 0.03)])
+    assert found.verdict == "open" and found.high == pytest.approx(1 - verdicts.ERROR ** (1 / 40)) and found.low == -found.high
+    assert found.words.endswith("neither the images nor the seeds move it, so nothing says how many would decide it: take more val images")
+
+
 def test_many_claims_are_corrected_together() -> None:
     alone, = conclude([made(0.022, 0.01)])
     among = conclude([made(0.022, 0.01), *(made(0.0, 0.01) for _ in range(9))])

@@ -124,7 +124,7 @@ class Figure:
         if not self.is_difference:
             low, high = np.array([low, high]) - 2 * (drawn.mean() - value)
         if np.allclose(drawn, value, rtol=0, atol=1e-12):
-            low, high = self._never_seen_otherwise(value, level)
+            low, high = np.array([-1, 1]) * never_seen_otherwise(self.images, level) + value
         least = -1 if self.is_difference else 0
         low, high = float(np.clip(min(low, value), least, 1)), float(np.clip(max(high, value), least, 1))
         vague = low <= 0 <= high if self.is_difference else high - low > max(USEFUL_WIDTH, USEFUL_SHARE * value)
@@ -163,14 +163,6 @@ class Figure:
             return most
         return float(np.clip(variance.sum() ** 2 / (variance**2 / freedom).sum(), 1, most))
 
-    def _never_seen_otherwise(self, value: float, level: float) -> tuple[float, float]:
-        """When every resample says the same, such as 0, the bootstrap sees no doubt. The rule of three does.
-
-        What was not seen in n images may still be the case in as many as 3 / n of them (at 95%).
-        """
-        unseen = 1 - (1 - level) ** (1 / max(self.images, 1))
-        return value - unseen, value + unseen
-
 
 @dataclass(frozen=True)
 class Samples:
@@ -195,6 +187,14 @@ class Samples:
             self.images, self.seed, {name: figure.minus(other.figures[name]) for name, figure in self.figures.items()},
             {name: figure.minus(other.per_class[name]) for name, figure in self.per_class.items()},
         )
+
+
+def never_seen_otherwise(images: int, level: float) -> float:
+    """How far off a figure may be when every resample says the same, such as 0: the bootstrap sees no doubt, the rule of three does.
+
+    What was not seen in n images may still be the case in as many as 3 / n of them (at 95%).
+    """
+    return float(1 - (1 - level) ** (1 / max(images, 1)))
 
 
 def bootstrap(matches: Matches, resamples: int = RESAMPLES, seed: int = SEED) -> Samples:

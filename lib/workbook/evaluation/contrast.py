@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from workbook.evaluation.bootstrap import Figure
+from workbook.evaluation.bootstrap import Figure, never_seen_otherwise
 
 NOTHING = 1e-9  # a standard error below it is the rounding of figures that nothing moves
 POWER = 0.8  # the chance with which `needed` is to find a true difference
@@ -77,11 +77,17 @@ class Contrast:
         return float(stdtr(self.freedom, (self.value - bound) / self.error)) if self.error else 1.0
 
     def interval(self, error_rate: float) -> tuple[float, float]:
-        """The interval of level 1 - error_rate, within -1 to 1. Of a value that nothing moves it reaches to 0, from which it
-        cannot be told."""
-        half = self.error * -float(stdtrit(self.freedom, error_rate / 2)) if self.error else abs(self.value)
+        """The interval of level 1 - error_rate, within -1 to 1.
+
+        Of a value that nothing moves, such as that of two detectors which find no small object with any seed, it reaches to 0, and at
+        least as far as what so many images never show: they do not prove two settings equal.
+        """
+        half = self.error * -float(stdtrit(self.freedom, error_rate / 2)) if self.error else self._unmoved(error_rate)
         low, high = np.clip([self.value - half, self.value + half], -1, 1).tolist()
         return low, high
+
+    def _unmoved(self, error_rate: float) -> float:
+        return max(abs(self.value), never_seen_otherwise(self.images, 1 - error_rate))
 
     def seeds_needed(self, distance: float, error_rate: float) -> int | None:
         """With how many seeds of each, on these images, a true value so far from the bound is told from it at 80% power; None when

@@ -195,6 +195,8 @@ def _what_decides(question: Question, level: float) -> str:
                 f"{FEWEST_SEEDS} seeds of each")
     if found.seeds < FEWEST_SEEDS:
         return f"; {found.seeds} seeds do not show how far a seed moves a figure: train at least {FEWEST_SEEDS} of each"
+    if not found.error:
+        return "; neither the images nor the seeds move it, so nothing says how many would decide it: take more val images"
     margin = question.claim.margin
     distance = abs(found.value) if margin is None else abs(margin - abs(found.value))
     ways = _ways(found, distance, level)
