@@ -141,3 +141,15 @@ def test_an_override_that_a_remedy_changes_too_is_refused(dataset: Dataset) -> N
     [words] = overridden({"model.test_cfg.rcnn.nms.type": "nms"}, applied)
     assert "the override model.test_cfg.rcnn.nms.type and the remedy soft_nms both set" in words
     assert overridden({"model.test_cfg.rcnn.nms": {}}, applied)
+
+
+def test_an_override_that_each_head_of_a_cascade_keeps_is_not_lost(dataset: Dataset) -> None:
+    config = config_of(dataset, "faster_rcnn")
+    head, sampler = config.model.roi_head.bbox_head, config.model.train_cfg.rcnn.sampler
+    head.fc_out_channels, sampler.num = 256, 128
+    applied = apply_remedies(config, parse_remedies("refined_boxes"), context_of(dataset, "faster_rcnn"))
+    kept = {"model.roi_head.bbox_head.fc_out_channels": 256, "model.train_cfg.rcnn.sampler.num": 128}
+    assert overridden(kept, applied) == []
+    assert [head.fc_out_channels for head in config.model.roi_head.bbox_head] == [256] * 3
+    [words] = overridden({**kept, "model.roi_head.bbox_head.loss_bbox.loss_weight": 2.0}, applied)
+    assert "the override model.roi_head.bbox_head.loss_bbox.loss_weight and the remedy refined_boxes both set" in words

@@ -100,9 +100,26 @@ def overridden(overrides: Mapping[str, Any], applied: Sequence[Applied]) -> list
     """A sentence for each override that a remedy changes as well: one of them would be lost."""
     found = []
     for one in applied:
-        for changed in one.changes:
+        for changed, (_, after) in one.changes.items():
             found += [
                 f"the override {key} and the remedy {one.key} both set {changed}: leave one of them out"
-                for key in overrides if f"{key}.".startswith(f"{changed}.") or f"{changed}.".startswith(f"{key}.")
+                for key, value in overrides.items()
+                if _is_touched(key, changed) and not _is_in_each(key.removeprefix(f"{changed}."), value, after)
             ]
     return list(dict.fromkeys(found))
+
+
+def _is_touched(key: str, changed: str) -> bool:
+    """Whether one of the two keys is the other, or lies within it."""
+    return f"{key}.".startswith(f"{changed}.") or f"{changed}.".startswith(f"{key}.")
+
+
+def _is_in_each(path: str, value: Any, after: Any) -> bool:
+    """Whether one dict became a list of them which all have the value, as the head of Faster R-CNN becomes the three of a cascade."""
+    return isinstance(after, list) and bool(after) and all(_plain(_at(item, path)) == _plain(value) for item in after)
+
+
+def _at(item: Any, path: str) -> Any:
+    for name in path.split("."):
+        item = item.get(name) if isinstance(item, dict) else None
+    return item
