@@ -16,6 +16,7 @@ from workbook.parameters import check as check_values
 from workbook.runs.listing import finished_run, list_runs, no_runs, unreadable
 from workbook.runs.rows import numbers_of, row_of
 from workbook.terminal import open_console
+from workbook.words import counted
 
 RESULTS = (".json", ".pkl", ".pickle", ".pth", ".pt")  # files that are no table: detections, and what may hold them
 
@@ -125,7 +126,7 @@ def adopt(
     from workbook.runs.reported import adopt as adopt_table
 
     rows = adopt_table(path, dataset)
-    print(f"adopted {len(rows)} row{'' if len(rows) == 1 else 's'} of {path} for dataset {dataset}: "
+    print(f"adopted {counted(len(rows), 'row')} of {path} for dataset {dataset}: "
           f"`workbook compare --dataset {dataset}` shows them")
 
 

@@ -24,6 +24,7 @@ from scipy.special import ndtr, stdtrit
 
 from workbook.evaluation.matching import Matches
 from workbook.evaluation.resampling import average_precision, figures_by_class, mean_of_known, resample_weights
+from workbook.words import counted
 
 RESAMPLES, SEED, LEVEL = 1_000, 0, 0.95
 # Below ten images with such objects, the interval holds the truth too seldom (9 of 10 times: `bench/coverage.py`).
@@ -70,7 +71,7 @@ class Interval:
 
         Where such intervals hold the truth less often than 95%, that share is named instead; on fewer than 10 images there is none.
         """
-        on = f"{_counted(self.objects, 'object')} in {_counted(self.images, 'image')}"
+        on = f"{counted(self.objects, 'object')} in {counted(self.images, 'image')}"
         if self.value is None:
             return "no objects"
         if self.is_few:
@@ -245,7 +246,3 @@ def _origin(samples: Samples) -> dict[str, Any]:
         "figures": ", ".join([*samples.figures, *samples.per_class]),
         "objects of each": ", ".join(str(f.objects) for f in [*samples.figures.values(), *samples.per_class.values()]),
     }
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

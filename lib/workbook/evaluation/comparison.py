@@ -21,6 +21,7 @@ from itertools import combinations
 from workbook.evaluation.bootstrap import FEWEST_IMAGES, Figure, Samples
 from workbook.evaluation.contrast import Contrast, contrast, holm_levels
 from workbook.evaluation.sizes import FIGURE_OF
+from workbook.words import counted
 
 FIGURES = tuple(FIGURE_OF.values())
 ERROR = 0.05  # the chance of any wrong winner on a page
@@ -87,8 +88,8 @@ class Difference:
         return words
 
     def _too_few(self) -> str:
-        objects = f"{self.objects} object{'' if self.objects == 1 else 's'}"
-        images = f"{self.images} image{'' if self.images == 1 else 's'}"
+        objects = counted(self.objects, "object")
+        images = counted(self.images, "image")
         return f"{self.figure} of {self.higher} and {self.lower} rests on {objects} in {images}, too few for an interval"
 
 

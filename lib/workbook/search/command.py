@@ -42,6 +42,7 @@ from workbook.search.search import Found, Search
 from workbook.sweep.command import INTERRUPTED, open_executor
 from workbook.sweep.eta import Eta
 from workbook.terminal import open_console
+from workbook.words import counted
 
 PLAN_FILE = "plan.json"
 
@@ -154,7 +155,7 @@ def _show(plan: Plan, console: Console) -> None:
 
 def plan_words(plan: Plan) -> str:
     """How many arms and seeds, what for, and how long it takes."""
-    seeds = f"{plan.seeds} seed{'' if plan.seeds == 1 else 's'}"
+    seeds = counted(plan.seeds, "seed")
     words = (f"{len(plan.evaluated)} arms of the evaluation, {len(plan.trained)} that are trained, with up to {seeds} each, on images cut "
              "from train. ")
     if plan.search_seconds is None or plan.proof_seconds is None:

@@ -21,6 +21,7 @@ from workbook.search.lab import Ask, Failure, Lab, Measurement, require_all
 from workbook.search.plan import Arm, Plan, join, may_join, rungs, search_seeds, survivors
 from workbook.search.question import Question
 from workbook.search.work import Work, stretched
+from workbook.words import counted
 
 BASELINE = Arm((), frozenset(), (), 0.0, 0.0)
 
@@ -104,7 +105,7 @@ class Search:
                 ahead = survivors({arm: self.gain(arm) for arm in alive}, most)
                 for arm in alive:
                     if arm not in ahead:
-                        self.trials[arm].outcome = f"dropped after {_seeds(rung)}"
+                        self.trials[arm].outcome = f"dropped after {counted(rung, 'seed')}"
                 alive = ahead
             if alive:
                 self._measure(alive, [self.seeds[rung]], f"Seed {rung + 1} of {len(self.seeds)}: {len(alive)} arms")
@@ -219,9 +220,5 @@ def _not_tried(arm: Arm) -> ArmResult:
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
 
 

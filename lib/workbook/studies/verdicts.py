@@ -24,6 +24,7 @@ from workbook.evaluation.contrast import POWER, Contrast, Term, contrast, holm_l
 from workbook.runs.samples import samples_of
 from workbook.studies.claim import Claim
 from workbook.studies.settings import Pair, Setting, StudyRun, confounds_of, pairs_of, settings_of
+from workbook.words import counted
 
 ERROR = 0.04
 SUPPORTED, CONTRADICTED, OPEN, CONFOUNDED = "supported", "contradicted", "open", "confounded"
@@ -145,7 +146,7 @@ def _verdict(question: Question, level: float | None, tested: int) -> Verdict:
         return Verdict(claim.text, state, None, None, None, seeds, 0, question.confounds, words)
     verdict = Verdict(claim.text, state, found.value, None, None, found.seeds, found.images, question.confounds, "")
     if level is None:
-        few = f"{claim.figure} rests on {_count(found.objects, 'object')} in {_count(found.images, 'image')}, too few for an interval"
+        few = f"{claim.figure} rests on {counted(found.objects, 'object')} in {counted(found.images, 'image')}, too few for an interval"
         return replace(verdict, words=_sentence(state, f"{found.value:+.3f}; {few}", question.confounds))
     low, high = found.interval(level)
     if state == OPEN and found.seeds >= FEWEST_SEEDS:
@@ -175,9 +176,9 @@ def _sentence(state: str, words: str, confounds: Sequence[str]) -> str:
 
 
 def _basis(found: Contrast, tested: int) -> str:
-    seeds = _count(found.seeds, "seed") if found.seeds > 1 else "one seed of each"
+    seeds = counted(found.seeds, "seed") if found.seeds > 1 else "one seed of each"
     corrected = f", corrected for {tested} claims" if tested > 1 else ""
-    return f"{seeds}, {_count(found.images, 'image')}{corrected}"
+    return f"{seeds}, {counted(found.images, 'image')}{corrected}"
 
 
 def _pairs(question: Question) -> str:
@@ -220,7 +221,3 @@ def _about(images: int) -> str:
     """Two digits are honest: 347 → 350."""
     digits = max(len(str(images)) - 2, 0)
     return f"{-(-images // 10**digits) * 10**digits:,}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -19,6 +19,7 @@ from matplotlib.transforms import Bbox
 from workbook.evaluation.comparison import Difference
 from workbook.views.compare.tables import labels
 from workbook.views.style import COLORS, MARKERS, MISSING, NOTHING, OUTSIDE, SIZES, new_axes, new_grid, span
+from workbook.words import counted
 
 
 def map_by_size(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -117,7 +118,7 @@ def _pairs_of(ax: Axes, pairs: Sequence[Difference]) -> None:
                 markerfacecolor=COLORS[2] if each.has_winner else "white")
     ax.axvline(0, color=".4", linewidth=0.9)
     ax.set(yticks=range(len(pairs)), yticklabels=[f"{each.higher} less {each.lower}" for each in pairs], ylim=(len(pairs) - 0.5, -0.5))
-    ax.set_title(f"{pairs[0].figure}: {pairs[0].objects} objects in {pairs[0].images} val images")
+    ax.set_title(f"{pairs[0].figure}: {counted(pairs[0].objects, 'object')} in {counted(pairs[0].images, 'val image')}")
     ax.set_xlabel("difference of the means over the seeds, with its corrected interval")
     ax.grid(False, axis="y")
     sns.despine(ax=ax, left=True)

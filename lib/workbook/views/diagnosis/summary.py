@@ -17,6 +17,7 @@ from workbook.diagnosis.waterfall import NOT_COUNTED, Cost, SizeWaterfall
 from workbook.evaluation.bootstrap import FEWEST_IMAGES
 from workbook.evaluation.comparison import Difference
 from workbook.views.compare.tables import as_text
+from workbook.words import counted
 
 # A cost whose bounds are both nearer to 0 is next to nothing: about what one seed moves an AP.
 SMALL_COST = 0.02
@@ -241,11 +242,6 @@ def where_made(diagnosis: SavedDiagnosis) -> str:
     made = diagnosis.made_from
     versions = ", ".join(f"{name} {made.versions[name]}" for name in ("torch", "mmdet") if name in made.versions)
     return f"Diagnosed on {made.device} in {made.precision}, {versions}."
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 image`, `1,200 images`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _all(count: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from workbook.views.compare.plots import name_points
 from workbook.views.diagnosis.plots.waterfall import waterfall
 from workbook.views.remedy.summary import AP_OF, ORDER, named
 from workbook.views.style import COLORS, MISSING, NOTHING, OUTSIDE, SIZES, new_axes, new_grid
+from workbook.words import counted
 
 # kind of an arm → marker, colour, words
 KINDS = {
@@ -53,7 +54,7 @@ def _gain(ax: Axes, row: int, arm: ArmResult) -> None:
     if arm.low is not None and arm.high is not None:
         ax.plot([arm.low, arm.high], [row, row], color=".25", linewidth=1.3, marker="|", markersize=7, zorder=2)
     ax.plot(arm.gain, row, marker=marker, color=color, markeredgecolor="black", markersize=8, linestyle="", zorder=3)
-    seeds = f", {arm.seeds} seed{'' if arm.seeds == 1 else 's'}" if arm.seeds else ""
+    seeds = f", {counted(arm.seeds, 'seed')}" if arm.seeds else ""
     ax.text(1.02, row, f"{arm.gain:+.3f}{seeds}", transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
 
 

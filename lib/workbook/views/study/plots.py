@@ -13,6 +13,7 @@ from workbook.studies.claim import match_form
 from workbook.studies.store import SavedStudy
 from workbook.studies.verdicts import CONFOUNDED, CONTRADICTED, OPEN, SUPPORTED, Verdict
 from workbook.views.style import COLORS, MISSING, new_axes, new_grid
+from workbook.words import counted
 
 # verdict → color and marker; open ones are hollow
 LOOK = {SUPPORTED: (COLORS[2], "o"), CONTRADICTED: (COLORS[3], "X"), OPEN: ("white", "o"), CONFOUNDED: (COLORS[7], "s")}
@@ -67,7 +68,7 @@ def causes(study: SavedStudy) -> list[Axes]:
 
 def _rests_on(verdict: Verdict) -> str:
     """What n is: of the seeds of the side with the fewest, and of the val images that hold such objects."""
-    return f"n = {verdict.seeds} seed{'' if verdict.seeds == 1 else 's'}, {verdict.images} image{'' if verdict.images == 1 else 's'}"
+    return f"n = {counted(verdict.seeds, 'seed')}, {counted(verdict.images, 'image')}"
 
 
 def _causes_of(ax: Axes, name: str, those: Sequence[Cause]) -> None:

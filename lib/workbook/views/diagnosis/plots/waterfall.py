@@ -12,6 +12,7 @@ from workbook.diagnosis.store import SavedDiagnosis
 from workbook.diagnosis.waterfall import NOT_COUNTED, Cost, SizeWaterfall
 from workbook.views.diagnosis.plot import GREY, ORDER, Plot, stage_styles
 from workbook.views.style import MISSING, NOTHING, new_grid
+from workbook.words import counted
 
 METRICS = {"AP50": "AP50 (IoU .50: is it found?)", "AP": "AP (IoU .50 to .95: does the box fit, too?)"}
 
@@ -44,7 +45,7 @@ def _panel(ax: Axes, diagnosis: SavedDiagnosis, size: str, metric: str) -> None:
         ax.set_title(f"{size} (n = 0 objects)")
         return
     few = ", too few for intervals" if of_size.is_few else ""
-    ax.set_title(f"{size} (n = {of_size.objects} in {of_size.images} image{'' if of_size.images == 1 else 's'}{few})")
+    ax.set_title(f"{size} (n = {of_size.objects} in {counted(of_size.images, 'image')}{few})")
     ax.barh(0, of_size.ap, height=0.7, color=GREY)
     _interval(ax, 0, 0.0, of_size.low, of_size.high, of_size)
     _words(ax, 0, f"{of_size.ap:.3f}", of_size.low, of_size.high, of_size, of_size.undetermined)
