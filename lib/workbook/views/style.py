@@ -31,7 +31,8 @@ OUTSIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "
 
 
 def use_theme() -> None:
-    """Set the look of all following figures, and the fonts for names in any script."""
+    """Set the look of all following figures and tables, and the fonts for names in any script."""
+    pd.set_option("display.max_colwidth", None)  # else pandas cuts words at 50 letters, and what to do is in the rest
     sns.set_theme(style="whitegrid", palette="colorblind", rc={
         "figure.dpi": 110, "savefig.dpi": 150, "hatch.linewidth": 0.6, "axes.titlesize": 11,
         "axes.titlelocation": "left", "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,

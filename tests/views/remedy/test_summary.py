@@ -9,6 +9,7 @@ import pytest
 from made_proofs import CURVE, NOTHING_HELPS, PROVEN, SMALL, UNPROVEN
 from workbook.proofs.store import Control, Proof, SizeProof
 from workbook.views.remedy.summary import answer, arms_table, summarize
+from workbook.views.style import use_theme
 
 
 def of_small(**changed: float | None) -> Proof:
@@ -62,6 +63,13 @@ def test_the_table_has_every_arm_the_best_first_and_those_not_tried_with_their_r
     gains = [float(value) for value in table["gain"] if value]
     assert gains == sorted(gains, reverse=True)
     assert table.set_index("arm")["what became of it"]["coco_start"] == "not tried: load_from is empty"
+
+
+def test_what_to_do_is_not_cut_in_a_notebook() -> None:
+    use_theme()
+    advice = "not tried: it starts from COCO's weights, " + "and load_from is empty. " * 10 + "Give load_from=/path/to/it.pth"
+    shown = arms_table(replace(NOTHING_HELPS, arms=(replace(NOTHING_HELPS.arms[0], outcome=advice),)))._repr_html_()
+    assert "Give load_from=/path/to/it.pth" in shown
 
 
 def test_a_size_that_val_lacks_is_named() -> None:

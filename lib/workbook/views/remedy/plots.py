@@ -40,7 +40,7 @@ def gains(proof: Proof, *, ax: Axes | None = None) -> Axes:
     ax.set(yticks=range(len(arms)), ylim=(len(arms) - 0.4, -0.6), yticklabels=[_row_name(arm, proof) for arm in arms])
     ax.set_xlabel(f"gain in {AP_OF[proof.size]} over the baseline; line: 95%, for choosing alone, not corrected")
     measured = next((arm for arm in proof.arms if arm.kind == OWN), None)
-    n = f"n = {measured.objects} {proof.size} objects in {measured.images} images cut from train" if measured else ""
+    n = f"n = {counted(measured.objects, f'{proof.size} object')} in {counted(measured.images, 'image')} cut from train" if measured else ""
     ax.set_title(f"What each arm gained in the search ({n})")
     if not arms:
         ax.text(0.5, 0.5, "no arm was measured", transform=ax.transAxes, ha="center", **MISSING)
@@ -84,7 +84,7 @@ def score_against_cost(proof: Proof, *, axes: Sequence[Axes] | None = None) -> S
         ax.set_xlim(left=0)
         ax.set_ylim(bottom=0)
         objects = max((arm.objects for arm in arms), default=0)
-        ax.set_title(f"{AP_OF[proof.size]} against {words} (n = {objects} {proof.size} objects)")
+        ax.set_title(f"{AP_OF[proof.size]} against {words} (n = {counted(objects, f'{proof.size} object')})")
         name_points(ax, points, [named(arm.remedies) or "baseline" for arm in arms])
     return panels
 
@@ -109,10 +109,10 @@ def promised_and_got(proof: Proof, *, ax: Axes | None = None) -> Axes:
         ax.text(1.02, row, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
     ax.axvline(0, color=".4", linewidth=0.9)
     objects = proof.cost["after"].objects if "after" in proof.cost else {}
-    names = [f"{AP_OF[size]} (n = {objects.get(size, 0)} {size} objects)" for size in sizes]
+    names = [f"{AP_OF[size]} (n = {counted(objects.get(size, 0), f'{size} object')})" for size in sizes]
     ax.set(yticks=range(len(sizes)), yticklabels=names, ylim=(max(len(sizes), 1) - 0.4, -0.6))
     ax.set_xlabel("AP after less AP before, on val (bar), and promised (triangle)")
-    ax.set_title(f"Promised and got: {named(proof.winner) or 'no winner'} (n = {len(proof.seeds)} seeds of each)")
+    ax.set_title(f"Promised and got: {named(proof.winner) or 'no winner'} (n = {counted(len(proof.seeds), 'seed')} of each)")
     ax.plot([], [], color="black", linewidth=1.6, marker="|", label="95%, corrected for the sizes")
     ax.plot([], [], marker=">", markerfacecolor="white", markeredgecolor="black", linestyle="", label="promised by the diagnosis")
     ax.legend(**{**OUTSIDE, "bbox_to_anchor": (0.0, -0.25), "ncols": 2})
