@@ -115,5 +115,6 @@ def _colours(given: Any, where: str) -> list[dict[str, Any]]:
     mean, std = given.get("mean"), given.get("std")
     normalize = dict(type="Normalize", mean=mean or [0.0, 0.0, 0.0], std=std or [1.0, 1.0, 1.0], to_rgb=to_rgb)
     divisor = given.get("pad_size_divisor", 1)
-    pad = dict(type="Pad", size_divisor=divisor, pad_val=dict(img=given.get("pad_value", 0)))
+    value = (given.get("pad_value", 0),) * 3  # a number alone would fill the first channel alone
+    pad = dict(type="Pad", size_divisor=divisor, pad_val=dict(img=value))
     return [normalize, *([pad] if divisor > 1 else [])]
