@@ -69,6 +69,14 @@ def test_steps_are_those_of_the_checkpoint_where_not_every_one_is_logged(tmp_pat
     assert [line["step"] for line in joined_log(work, read_work_dir(work).steps) if line["mode"] == "val"] == [20, 40]
 
 
+def test_a_validation_is_of_the_epoch_before_it_where_its_steps_are_logged(tmp_path: Path) -> None:
+    """default_hooks.logger.log_metric_by_epoch=False."""
+    work = theirs.write(tmp_path / "work", "retinanet")
+    file, = work.glob("*/vis_data/scalars.json")
+    file.write_text('{"loss": 1.0, "epoch": 1, "iter": 3, "step": 3}\n{"coco/bbox_mAP": 0.25, "step": 3}\n')
+    assert joined_log(work, 3)[1] == {"mode": "val", "epoch": 1, "step": 3, "bbox_mAP": 0.25}
+
+
 def test_it_is_listed_evaluated_and_diagnosed(dataset: Dataset, tmp_path: Path) -> None:
     work = theirs.write(tmp_path / "work", "faster_rcnn")
     run = adopt_work_dir(work, "scenes").run

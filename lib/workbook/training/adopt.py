@@ -51,7 +51,7 @@ OUR_KEY = {"FasterRCNN": "faster_rcnn", "CascadeRCNN": "cascade_rcnn", "RetinaNe
 SAME = {MMDET_2: 0.0005, MMDET_3: 0.00051}
 WRITTEN = {
     MMDET_2: "tools/test.py --format-only",
-    MMDET_3: "tools/test.py and test_evaluator.format_only=True test_evaluator.outfile_prefix=results",
+    MMDET_3: "tools/test.py --cfg-options test_evaluator.format_only=True test_evaluator.outfile_prefix=results",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,19 @@ def best_or_last(folder: Path) -> Path:
         raise AdoptError(f"{folder} holds {len(best)} best checkpoints: {listed(file.name for file in best)}. Give one of them as PATH")
     if best:
         return best[0]
-    numbered = {int(found[1]): file for file in folder.glob("epoch_*.pth") if (found := re.fullmatch(r"epoch_(\d+)\.pth", file.name))}
-    if numbered:
+    if numbered := _numbered(folder, "epoch"):
         return numbered[max(numbered)]
+    if (folder / "last_checkpoint").is_file() and (numbered := _numbered(folder, "iter")):
+        return numbered[max(numbered)]  # of mmdet 3, where its config says whether it counts epochs
     if os.path.lexists(folder / "latest.pth"):
         return folder / "latest.pth"
     raise AdoptError(f"{folder} holds no checkpoint that mmdet would have written (best_*.pth, epoch_N.pth, latest.pth), only "
                      f"{listed(sorted(file.name for file in folder.glob('*.pth')))}. Give one of them as PATH")
+
+
+def _numbered(folder: Path, unit: str) -> dict[int, Path]:
+    names = ((re.fullmatch(rf"{unit}_(\d+)\.pth", file.name), file) for file in folder.glob(f"{unit}_*.pth"))
+    return {int(found[1]): file for found, file in names if found}
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
@@ -35,16 +42,20 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
 
     Raises AdoptError for files that are missing, cut off, of something else, or would run code.
     """
+    objects: list[str] = []
     try:
-        with torch.serialization.safe_globals(stand_ins(objects_of(checkpoint))):
+        with suppress(ValueError):  # it is cut off, which torch says better
+            objects = objects_of(checkpoint)
+        with torch.serialization.safe_globals(stand_ins(objects)):
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise AdoptError(f"{checkpoint} is missing, or a link to a file that is: give another checkpoint as PATH") from None
     except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())[:200]
+        foreign = sorted(set(objects) - {name for _, name in stand_ins(objects)})
+        reason = listed(foreign) or " ".join(str(error).split())[:200]
         raise AdoptError(f"{checkpoint} holds more than tensors and plain values, which would run code: {reason}. Save it again with its "
                          "`state_dict` and `meta` alone") from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError) as error:
         raise AdoptError(f"{checkpoint} cannot be read ({type(error).__name__}: {str(error)[:100]}): was it cut off?") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise AdoptError(f"{checkpoint} is no checkpoint of mmdet: it holds no `state_dict`")

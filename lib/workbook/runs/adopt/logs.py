@@ -1,13 +1,13 @@
 """The logs of every start of an mmdet training, joined by epoch.
 
 mmdet 2 writes <time>.log.json, whose lines say their mode; mmdet 3 writes <time>/vis_data/scalars.json (mmengine/visualization/
-vis_backend.py, LocalVisBackend), where a line of a validation has neither epoch nor losses: its `step` is the epoch.
+vis_backend.py, LocalVisBackend), where a line of a validation has neither epoch nor losses: it is of the epoch before it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def joined_log(folder: Path, steps: int | None = None) -> list[dict[str, Any]]:
     """
     by_epoch: dict[int, list[dict[str, Any]]] = {}
     for path in logs_of(folder):
-        lines = [line for line in map(_with_mode, _lines(path)) if "epoch" in line]
+        lines = [line for line in _with_modes(_lines(path)) if "epoch" in line]
         for epoch in dict.fromkeys(line["epoch"] for line in lines):
             by_epoch[epoch] = [line for line in lines if line["epoch"] == epoch]
     steps = steps or max((line["iter"] for lines in by_epoch.values() for line in lines if line.get("mode") == "train"), default=0)
@@ -52,13 +52,18 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield content
 
 
-def _with_mode(line: dict[str, Any]) -> dict[str, Any]:
-    """A line of mmdet 3 in the words of mmdet 2; one that says its mode, or counts no steps, as it is."""
-    if "mode" in line or "step" not in line:
-        return line
-    if "epoch" in line:
-        return {**line, "mode": "train"}
-    return {"mode": "val", "epoch": line["step"], **{key.removeprefix("coco/"): value for key, value in line.items() if key != "step"}}
+def _with_modes(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The lines of mmdet 3 in the words of mmdet 2; those that say their mode, or count no steps, as they are."""
+    epoch = None
+    for line in lines:
+        if "mode" in line or "step" not in line:
+            yield line
+        elif "epoch" in line:
+            epoch = line["epoch"]
+            yield {**line, "mode": "train"}
+        else:  # `step` is the epoch, or with log_metric_by_epoch=False the step
+            figures = {key.removeprefix("coco/"): value for key, value in line.items() if key != "step"}
+            yield {"mode": "val", "epoch": epoch or line["step"], **figures}
 
 
 def _as_ours(line: Mapping[str, Any], steps: int) -> dict[str, Any]:

@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbook.models.config import nested_dicts
-from workbook.runs.adopt.errors import AdoptError
+from workbook.runs.adopt.errors import DETECTIONS, AdoptError
 from workbook.runs.adopt.literals import WHOLE
 from workbook.runs.adopt.mmdet3_detr import DETRS, as_mmdet_2_model
 
 DETECTORS = ("FasterRCNN", "CascadeRCNN", "RetinaNet", "VFNet", *DETRS)
 SCOPES = ("mmdet.", "mmcv.", "mmengine.")  # before a type: where mmdet 3 looks for it, or its whole address
 PREPARED = ("LoadImageFromFile", "Resize", "LoadAnnotations", "PackDetInputs")
-DETECTIONS = ("write its detections with mmdet's tools/test.py and test_evaluator.format_only=True test_evaluator.outfile_prefix=results, "
-              "and adopt results.bbox.json")
 
 
 def inherits(text: str) -> int | None:
@@ -43,6 +41,8 @@ def as_mmdet_2(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     if model.get("type") not in DETECTORS:
         raise AdoptError(f"{where} has a {model.get('type')}, whose weights of mmdet 3 are not known to fit mmdet 2.28's. Known are "
                          f"{', '.join(DETECTORS)}: {DETECTIONS}")
+    if foreign := sorted({part["type"] for part in nested_dicts(model) if "." in str(part.get("type"))}):
+        raise AdoptError(f"{where} has parts of other packages ({', '.join(foreign)}), which mmdet 2.28 has not: {DETECTIONS}")
     colours = model.pop("data_preprocessor", None)
     model.pop("init_cfg", None)
     if isinstance(model.get("rpn_head"), dict):

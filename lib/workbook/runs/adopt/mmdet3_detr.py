@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workbook.runs.adopt.errors import AdoptError
+from workbook.runs.adopt.errors import DETECTIONS, AdoptError
 
 DETRS = ("DETR", "DeformableDETR")
 MOVED = ("encoder", "decoder", "positional_encoding", "num_queries", "with_box_refine", "as_two_stage", "num_feature_levels")
@@ -20,7 +20,6 @@ DIMS, HEADS = 256, 8  # where a config of mmdet 3 says nothing
 FFN = dict(type="FFN", embed_dims=DIMS, feedforward_channels=1024, num_fcs=2, ffn_drop=0.0, act_cfg=dict(type="ReLU", inplace=True))
 SELF = dict(type="MultiheadAttention", embed_dims=DIMS, num_heads=HEADS)
 DEFORMABLE = dict(type="MultiScaleDeformableAttention", embed_dims=DIMS)
-OUTSIDE = "it has parts that mmdet 2.28's has not. Write its detections, and adopt those"
 # of a name of mmdet 3, from left to right
 RENAMED = (
     (r"^(encoder|decoder)\.", r"bbox_head.transformer.\1."),
@@ -53,7 +52,7 @@ def as_mmdet_2_model(model: Mapping[str, Any], where: str) -> dict[str, Any]:
     """where: the config, for messages. Raises AdoptError for parts that are missing, or that mmdet 2.28 has in no form."""
     kind = model["type"]
     if lacking := [key for key in ("encoder", "decoder", "bbox_head") if not isinstance(model.get(key), dict)]:
-        raise AdoptError(f"{where} has no model.{' and no model.'.join(lacking)}, which the {kind} of mmdet 3.0 to 3.3 has: {OUTSIDE}")
+        raise AdoptError(f"{where} has no model.{' and no model.'.join(lacking)}, which the {kind} of mmdet 3.0 to 3.3 has: {DETECTIONS}")
     head = {key: value for key, value in model["bbox_head"].items() if key != "embed_dims"}
     place = {"type": "SinePositionalEncoding", **(model.get("positional_encoding") or {})}
     own = {key: value for key, value in model.items() if key not in MOVED}
@@ -73,8 +72,8 @@ def _detr_head(model: Mapping[str, Any], where: str) -> dict[str, Any]:
     is_projection = (neck.get("type") == "ChannelMapper" and len(neck.get("in_channels", ())) == 1 and neck.get("kernel_size") == 1
                      and neck.get("norm_cfg") is None and neck.get("act_cfg", "ReLU") is None and neck.get("num_outs", 1) == 1)
     if not is_projection:
-        raise AdoptError(f"{where} has a DETR whose model.neck is not one 1x1 convolution without norm and activation (ChannelMapper): "
-                         f"{OUTSIDE}")
+        raise AdoptError(f"{where} has a DETR whose model.neck is not one 1x1 convolution without norm and activation (ChannelMapper), "
+                         f"which is all that mmdet 2.28's has: {DETECTIONS}")
     decoder = {"type": "DetrTransformerDecoder", "return_intermediate": True, **_layers(model["decoder"], SELF)}
     transformer = {"type": "Transformer", "encoder": _encoder(model, SELF), "decoder": decoder}
     return {"in_channels": neck["in_channels"][0], "num_query": model.get("num_queries", 100), "transformer": transformer}
@@ -87,8 +86,9 @@ def _deformable_head(model: Mapping[str, Any]) -> dict[str, Any]:
     transformer = {
         "type": "DeformableDetrTransformer", "encoder": _encoder(model, DEFORMABLE), "decoder": decoder,
         "num_feature_levels": model.get("num_feature_levels", 4), "two_stage_num_proposals": queries}
-    return {"in_channels": model["neck"]["in_channels"][-1], "num_query": queries, "transformer": transformer,
-            "as_two_stage": is_two_stage, "with_box_refine": model.get("with_box_refine", False)}
+    return {"in_channels": DIMS,  # asked for, and not used: the neck has projected
+            "num_query": queries, "transformer": transformer, "as_two_stage": is_two_stage,
+            "with_box_refine": model.get("with_box_refine", False)}
 
 
 def _encoder(model: Mapping[str, Any], attention: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,5 +123,5 @@ def _assigner(assigner: Mapping[str, Any], where: str) -> dict[str, Any]:
     if sorted(map(str, named)) != sorted(set(COSTS.values())) or len(costs) != len(named):
         raise AdoptError(f"{where} matches queries by {', '.join(str(cost.get('type')) for cost in costs) or 'nothing'} "
                          "(model.train_cfg.assigner.match_costs), and mmdet 2.28 by one cost each of class (ClassificationCost, "
-                         "FocalLossCost), BBoxL1Cost and IoUCost: write its detections, and adopt those")
+                         f"FocalLossCost), BBoxL1Cost and IoUCost: {DETECTIONS}")
     return {"type": assigner["type"], **{str(key): value for key, value in named.items()}}

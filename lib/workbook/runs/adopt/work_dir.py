@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from workbook.runs.adopt.checkpoint import best_or_last, read_checkpoint
-from workbook.runs.adopt.errors import AdoptError, listed
+from workbook.runs.adopt.errors import DETECTIONS, AdoptError, listed
 from workbook.runs.adopt.literals import WHOLE, read_literals
 from workbook.runs.adopt.logs import logs_of
-from workbook.runs.adopt.mmdet3_config import DETECTIONS, as_mmdet_2, classes_of, inherits, is_mmdet_3
+from workbook.runs.adopt.mmdet3_config import as_mmdet_2, classes_of, inherits, is_mmdet_3
 from workbook.runs.adopt.mmdet3_detr import DETRS, as_mmdet_2_weights
 
 MMDET_2, MMDET_3 = "mmdet 2", "mmdet 3"
@@ -147,7 +147,8 @@ def _classes(meta: Mapping[str, Any], config: Mapping[str, Any], checkpoint: Pat
 
 
 def _classes_3(meta: Mapping[str, Any], config: Mapping[str, Any], checkpoint: Path) -> tuple[str, ...]:
-    seen = meta.get("dataset_meta") or {}
+    seen = meta.get("dataset_meta")
+    seen = seen if isinstance(seen, dict) else {}
     given = seen.get("classes") or seen.get("CLASSES") or classes_of(config)
     return _named(given, f"neither {checkpoint} (meta.dataset_meta.classes) nor its config (val_dataloader.dataset.metainfo) names",
                   "metainfo = dict(classes=('...', ...))")
