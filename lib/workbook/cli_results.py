@@ -107,10 +107,10 @@ def evaluate(
 
 @app.command(epilog="Example: workbook adopt predictions.json --dataset litter")
 def adopt(
-    path: Annotated[Path, typer.Argument(help="an mmdet 2 work_dir or checkpoint; COCO results (JSON) or their folder; a table")],
+    path: Annotated[Path, typer.Argument(help="an mmdet work_dir or checkpoint; COCO results (JSON) or their folder; a table")],
     dataset: Annotated[str, typer.Option(help="the dataset that was trained on, with the same val images")],
 ) -> None:
-    """What you have trained already: mmdet 2's work_dir or any detector's detections become a run, a hand-kept table `reported` rows.
+    """What you have trained already: mmdet's work_dir or any detector's detections become a run, a hand-kept table `reported` rows.
 
     Weights and detections are measured here, on the dataset's val; of weights everything can be asked, a diagnosis too.
 
@@ -118,7 +118,7 @@ def adopt(
     All that is wrong is named at once, and then nothing is adopted.
     """
     if not path.exists():
-        raise WorkbookError(f"{path}: no such file or folder. Give a work_dir or checkpoint of mmdet 2, COCO results (JSON), a folder of "
+        raise WorkbookError(f"{path}: no such file or folder. Give a work_dir or checkpoint of mmdet, COCO results (JSON), a folder of "
                             "text files of `yolo predict`, or a table (Markdown, CSV)")
     if path.is_dir() or path.suffix in RESULTS:
         _adopt_run(path, dataset)

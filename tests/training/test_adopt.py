@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from mmdet.apis import single_gpu_test
@@ -15,6 +14,7 @@ from mmdet.datasets import build_dataloader, build_dataset
 from mmdet.utils import build_dp
 
 from mmdet_work_dir import NARROW, own_config, saved, train
+from same_detections import require_same
 from scenes import make_dataset
 from workbook.data.catalog import Dataset
 from workbook.data.reading import DataError
@@ -56,19 +56,6 @@ def mmdets_own(model: Any, config: Any) -> list[dict[str, Any]]:
     loader = build_dataloader(test_set, 1, 0, dist=False, shuffle=False)
     results = single_gpu_test(build_dp(model, "cpu"), loader)
     return [found for boxes, id_ in zip(results, test_set.img_ids, strict=True) for found in as_coco(boxes, id_, test_set.cat_ids)]
-
-
-def require_same(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
-    """The same boxes and scores to 1e-3 pixels and 1e-4, in any order."""
-    assert len(ours) == len(theirs) > 0
-    kinds = {(entry["image_id"], entry["category_id"]) for entry in ours}
-    assert kinds == {(entry["image_id"], entry["category_id"]) for entry in theirs}
-    for kind in kinds:
-        one, two = (np.array([[*e["bbox"], 10 * e["score"]] for e in found if (e["image_id"], e["category_id"]) == kind])
-                    for found in (ours, theirs))
-        assert one.shape == two.shape
-        apart = np.abs(one[:, None] - two[None]).max(axis=2)
-        assert apart.min(axis=0).max() < 1e-3 and apart.min(axis=1).max() < 1e-3, kind
 
 
 @pytest.mark.parametrize("detector", SHIPPED)

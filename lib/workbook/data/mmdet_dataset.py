@@ -102,15 +102,12 @@ def require_inside(images_dir: Path, file_names: list[str]) -> None:
 
 def resized_meta(dataset: OrderedCocoDataset, info: dict[str, Any]) -> dict[str, Any]:
     """`scale_factor`, `img_shape` and `pad_shape` that the dataset's Resize and Pad give to an image of this size."""
-    results = {
-        "img": np.zeros((info["height"], info["width"], 1), np.uint8), "img_fields": ["img"], "bbox_fields": [],
-        "img_shape": (info["height"], info["width"], 1),
-    }
+    shape = (info["height"], info["width"], 3)
+    results = {"img": np.zeros(shape, np.uint8), "img_fields": ["img"], "bbox_fields": [], "img_shape": shape}
     results["pad_shape"] = results["img_shape"]
     for transform in dataset.pipeline.transforms:
         if type(transform).__name__ in ("Resize", "Pad"):
             results = transform(results)
-            results["img"] = results["img"].reshape(*results["img"].shape[:2], 1)
     return {"scale_factor": np.ones(4, np.float32), **results}
 
 

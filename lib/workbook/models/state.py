@@ -7,7 +7,7 @@ import pickletools
 import shlex
 import zipfile
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +70,12 @@ def _content(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        objects = _objects(path)
+        objects = objects_of(path)
         if foreign := [name for name in objects if not _is_beside(name)]:
             more = f" and {len(foreign) - 3} more" if foreign[3:] else ""
             raise WeightsError(f"{path} cannot be read as weights: it holds {', '.join(foreign[:3])}{more}, and what is no tensor may be "
                                f"code, which is never run. {_advice(path)}")
-        empty: list[Any] = [(_EmptyDict if name in DICTS else _Empty, name) for name in objects]
-        with torch.serialization.safe_globals(empty):
+        with torch.serialization.safe_globals(stand_ins(objects)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
@@ -105,7 +104,12 @@ class _EmptyDict:
         return OrderedDict()
 
 
-def _objects(path: Path) -> list[str]:
+def stand_ins(objects: Iterable[str]) -> list[Any]:
+    """For torch.serialization.safe_globals: of these full names those that trainings write beside tensors, each as something empty."""
+    return [(_EmptyDict if name in DICTS else _Empty, name) for name in objects if _is_beside(name)]
+
+
+def objects_of(path: Path) -> list[str]:
     """Full names of the classes and functions in a torch file that torch itself does not read, without reading them."""
     import torch
 

@@ -1,4 +1,4 @@
-"""A detector that mmdet 2 has trained elsewhere becomes a run: its weights in its own model, measured by one pass over val.
+"""A detector that mmdet 2 or 3 has trained elsewhere becomes a run: its weights in mmdet 2.28's model, measured by one pass over val.
 
     outputs/runs/adopted-<stem>-<8 hex>/   run.json with `origin`  config.py  best.pth  log.jsonl  predictions.json  metrics.json
 
@@ -35,8 +35,9 @@ from workbook.models.weights import sha256
 from workbook.runs.adopt.adopt import Adopted
 from workbook.runs.adopt.choose import other_order
 from workbook.runs.adopt.errors import AdoptError
+from workbook.runs.adopt.logs import joined_log, logged
 from workbook.runs.adopt.mmdet_config import own_config
-from workbook.runs.adopt.work_dir import WorkDir, joined_log, logged, read_work_dir
+from workbook.runs.adopt.work_dir import MMDET_2, MMDET_3, WorkDir, read_work_dir
 from workbook.runs.checkpoints import save_checkpoint
 from workbook.runs.config import write_config
 from workbook.runs.folder import Run, now, runs_root
@@ -44,10 +45,14 @@ from workbook.runs.numbers import next_number
 from workbook.training.environment import made_with
 from workbook.training.validation import validate
 
-KIND = "mmdet 2"
 OUR_KEY = {"FasterRCNN": "faster_rcnn", "CascadeRCNN": "cascade_rcnn", "RetinaNet": "retinanet", "VFNet": "vfnet", "DETR": "detr",
            "DeformableDETR": "deformable_detr"}
-SAME = 0.0005  # mmdet rounds to four digits, and takes up to 1,000 detections an image for AP50, AP75 and the sizes
+# how far the same AP may lie from the logged one: mmdet 2 rounds it to four digits, mmdet 3 to three
+SAME = {MMDET_2: 0.0005, MMDET_3: 0.00051}
+WRITTEN = {
+    MMDET_2: "tools/test.py --format-only",
+    MMDET_3: "tools/test.py --cfg-options test_evaluator.format_only=True test_evaluator.outfile_prefix=results",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class _Measured:
 
 
 def adopt_work_dir(path: Path, dataset: str, device: str = "auto") -> Adopted:
-    """Make a run folder of an mmdet 2 work_dir, or of a checkpoint in one, measured in float32 on the val images of a dataset.
+    """Make a run folder of a work_dir of mmdet 2 or 3, or of a checkpoint in one, measured in float32 on the val images of a dataset.
 
     Raises AdoptError for what does not fit, with the classes of both sides where it is they; DataError for the dataset. Then nothing
     is written.
@@ -75,12 +80,12 @@ def adopt_work_dir(path: Path, dataset: str, device: str = "auto") -> Adopted:
     model = _model(found, config)
     where = pick_device(device)
     measured = _measure(set_precision(model, where, "fp32"), config, data, where)
-    lines = joined_log(found.folder)
+    lines = joined_log(found.folder, found.steps)
     notes, warnings = _compared(found, lines, measured, data)
     record = {
         **made_with(where, "fp32", []), "name": run.name, "status": "done", "error": None, "started": now(), "finished": now(),
         "parameters": _parameters(found, config, data), "origin": {
-            "kind": KIND, "path": str(found.folder.resolve()), "files": hashes, "notes": list(notes)},
+            "kind": found.kind, "path": str(found.folder.resolve()), "files": hashes, "notes": list(notes)},
         "data": summary(data), "warnings": list(warnings), "model": {
             "type": config.model.type, "roi_head": (config.model.get("roi_head") or {}).get("type"),
             "backbone": config.model.backbone.type, "weights": None, "parameters_m": sum(p.numel() for p in model.parameters()) / 1e6},
@@ -92,7 +97,7 @@ def adopt_work_dir(path: Path, dataset: str, device: str = "auto") -> Adopted:
 
 
 def _name(found: WorkDir, hashes: Mapping[str, str], data: Dataset) -> str:
-    content = json.dumps([KIND, sorted(hashes.values()), data.name, data.hash])
+    content = json.dumps([found.kind, sorted(hashes.values()), data.name, data.hash])
     stem = re.sub(r"[^\w-]+", "_", _stem(found))
     return f"adopted-{stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
@@ -111,7 +116,7 @@ def _model(found: WorkDir, config: Config) -> nn.Module:
         reason = " ".join(str(error).split())[:300]
         raise AdoptError(f"mmdet 2.28 cannot build the model of {found.config_file or found.checkpoint} ({type(error).__name__}: "
                          f"{reason}): was it made for another version, or with code of its own? Its detections can be adopted: write "
-                         "them with tools/test.py --format-only") from error
+                         f"them with {WRITTEN[found.kind]}") from error
     try:
         model.load_state_dict(found.weights)
     except RuntimeError as error:
@@ -140,7 +145,7 @@ def _compared(
         notes, differs = f"{named}: bbox_mAP {shown} here; the log has none of this epoch", ""
     else:
         notes = f"{named}: bbox_mAP {shown} here, {theirs:.4f} in the log"
-        is_same = ours is not None and abs(ours - theirs) <= SAME
+        is_same = ours is not None and abs(ours - theirs) <= SAME[found.kind]
         differs = "" if is_same else (f"{notes}: more apart than rounding. Other val images or labels than in the training, another test "
                                       "size, or a checkpoint of another epoch?")
     order = other_order(measured.detections, data.val, ours or 0.0) if measured.detections else ""

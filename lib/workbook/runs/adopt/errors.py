@@ -7,6 +7,9 @@ from typing import Any
 
 from workbook.errors import WorkbookError
 
+# what can be done instead with a detector of mmdet 3
+DETECTIONS = ("write its detections with mmdet's tools/test.py CONFIG CHECKPOINT --cfg-options test_evaluator.format_only=True "
+              "test_evaluator.outfile_prefix=results, and adopt results.bbox.json")
 MOST = 10  # ids or problems that a message lists before it counts the others
 
 

@@ -15,7 +15,7 @@ GENERAL = ("predictions", "coco_instances_results", "result", "results", "result
 # files of a folder without detections → the tool, and how its detections are written
 TOOLS = {
     ("*.log.json", "vis_data", "*/vis_data"): (
-        "an mmdet work_dir without a checkpoint of mmdet 2", "put the checkpoint and its config there, "
+        "an mmdet work_dir without a checkpoint", "put epoch_N.pth and its config there, "
         "or write the detections with mmdet's own tools/test.py CONFIG CHECKPOINT --format-only --eval-options "
         "jsonfile_prefix=results (mmdet 2), or with test_evaluator.format_only=True and test_evaluator.outfile_prefix=results (mmdet 3), "
         "and adopt results.bbox.json"),

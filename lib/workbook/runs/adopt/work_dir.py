@@ -1,38 +1,44 @@
-"""What a training of mmdet 2 leaves in its work_dir: config, checkpoints and the log of every start (mmdet 2.28, tools/train.py).
+"""What a training of mmdet leaves in its work_dir: config, checkpoints and the log of every start.
 
-    NAME.py   epoch_N.pth   latest.pth   best_bbox_mAP_epoch_N.pth   <time>.log.json
+    NAME.py   epoch_N.pth   latest.pth   best_bbox_mAP_epoch_N.pth        <time>.log.json                  mmdet 2.28, tools/train.py
+    NAME.py   epoch_N.pth   last_checkpoint   best_coco_bbox_mAP_epoch_N.pth   <time>/vis_data/scalars.json   mmdet 3.3, mmengine 0.10
+
+What mmdet 3 has in other words is turned into those of mmdet 2.28, which is what runs here.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from workbook.runs.adopt.errors import AdoptError, listed
-from workbook.runs.adopt.literals import read_literals
+from workbook.runs.adopt.checkpoint import best_or_last, read_checkpoint
+from workbook.runs.adopt.errors import DETECTIONS, AdoptError, listed
+from workbook.runs.adopt.literals import WHOLE, read_literals
+from workbook.runs.adopt.logs import logs_of
+from workbook.runs.adopt.mmdet3_config import as_mmdet_2, classes_of, inherits, is_mmdet_3
+from workbook.runs.adopt.mmdet3_detr import DETRS, as_mmdet_2_weights
 
-NO_FIGURES = ("time", "data_time", "memory", "mode", "epoch", "iter", "bbox_mAP_copypaste")  # in a line of the log
+MMDET_2, MMDET_3 = "mmdet 2", "mmdet 3"
 
 
 @dataclass(frozen=True)
 class WorkDir:
-    """The files of one training that are adopted, read: nothing of them was run."""
+    """The files of one training that are adopted, read: nothing of them was run. Config and weights are in the words of mmdet 2.28."""
 
     folder: Path
     checkpoint: Path
     config_file: Path | None  # None: the config is the text in the checkpoint
+    kind: str  # MMDET_2 or MMDET_3
     config: dict[str, Any]
     weights: dict[str, torch.Tensor]
     classes: tuple[str, ...]
     epoch: int | None  # of the checkpoint, from 1
+    steps: int | None  # of an epoch, where the checkpoint says it
     notes: tuple[str, ...]
 
     @property
@@ -44,141 +50,113 @@ def is_work_dir(path: Path) -> bool:
     """Whether the path is a checkpoint of mmdet, or a folder with one: its weights say more than a file of detections beside them."""
     if path.is_file():
         return path.suffix == ".pth"
-    beside = ("*.log.json", "*.py", "epoch_*.pth", "best_*.pth", "latest.pth")
+    beside = ("*.log.json", "*/vis_data", "*.py", "epoch_*.pth", "best_*.pth", "latest.pth")
     return path.is_dir() and any(path.glob("*.pth")) and any(next(path.glob(pattern), None) for pattern in beside)
 
 
 def read_work_dir(path: Path) -> WorkDir:
     """path: the work_dir, or a checkpoint in it. Raises AdoptError for files that are missing, doubtful, or code."""
     folder = path if path.is_dir() else path.parent
-    checkpoint = _checkpoint(folder) if path.is_dir() else path
-    content = _read(checkpoint)
+    checkpoint = best_or_last(folder) if path.is_dir() else path
+    content = read_checkpoint(checkpoint)
     meta = content.get("meta") or {}
     config_file, text = _config(folder, checkpoint, meta)
-    config = read_literals(text, str(config_file or f"the config in {checkpoint}"))
+    where = str(config_file or f"the config in {checkpoint}")
+    config = read_literals(text, where)
+    if is_mmdet_3(config):
+        if line := inherits(text):
+            raise AdoptError(f"{where}, line {line}: it inherits from other files (_base_), which are code and are never run here: {WHOLE}")
+        config, weights, classes, notes = _of_mmdet_3(content, config, checkpoint, where)
+        return WorkDir(folder, checkpoint, config_file, MMDET_3, config, weights, classes, _epoch(meta), _steps(meta), notes)
     _require_mmdet_2(config, folder)
-    weights = {key.removeprefix("module."): value for key, value in content["state_dict"].items()}
-    raw = [key for key in weights if key.startswith("ema_")]
-    notes = [f"{checkpoint.name} was saved by an EMA: its averaged weights are taken"] if raw else []
+    weights, notes = _averaged_2(_weights(content), checkpoint)
+    return WorkDir(folder, checkpoint, config_file, MMDET_2, config, weights, _classes(meta, config, checkpoint), _epoch(meta), None, notes)
+
+
+def _of_mmdet_3(
+    content: Mapping[str, Any], config: Mapping[str, Any], checkpoint: Path, where: str
+) -> tuple[dict[str, Any], dict[str, torch.Tensor], tuple[str, ...], tuple[str, ...]]:
+    """Config and weights in the words of mmdet 2.28, the classes, and notes. Of an EMA the plain weights are the averaged ones."""
+    own = as_mmdet_2(config, where)
+    _require_whole_epochs(checkpoint)
+    # some files hold the colours too, which the config says as well (open-mmlab/mmdetection#11027)
+    weights = {key: value for key, value in _weights(content).items() if not key.startswith("data_preprocessor.")}
+    if own["model"]["type"] in DETRS:
+        weights = as_mmdet_2_weights(weights, own["model"]["type"])
+    notes = _averaged(checkpoint) if "ema_state_dict" in content else ()
+    return own, weights, _classes_3(content.get("meta") or {}, config, checkpoint), notes
+
+
+def _weights(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix("module."): value for key, value in content["state_dict"].items()}
+
+
+def _averaged_2(weights: Mapping[str, torch.Tensor], checkpoint: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """mmdet 2's EMA keeps the raw weights as `ema_...` among the averaged ones, with which it has swapped them (core/hook/ema.py)."""
+    plain = {key: value for key, value in weights.items() if not key.startswith("ema_")}
+    return plain, _averaged(checkpoint) if len(plain) < len(weights) else ()
+
+
+def _averaged(checkpoint: Path) -> tuple[str, ...]:
+    return (f"{checkpoint.name} was saved by an EMA: its averaged weights are taken",)
+
+
+def _epoch(meta: Mapping[str, Any]) -> int | None:
     epoch = meta.get("epoch")
-    return WorkDir(folder, checkpoint, config_file, config, {key: value for key, value in weights.items() if key not in raw},
-                   _classes(meta, config, checkpoint), epoch if isinstance(epoch, int) else None, tuple(notes))
+    return epoch if isinstance(epoch, int) else None
 
 
-def _checkpoint(folder: Path) -> Path:
-    """The best one, else the last one."""
-    best = sorted(folder.glob("best_*.pth"))
-    if len(best) > 1:
-        raise AdoptError(f"{folder} holds {len(best)} best checkpoints: {listed(file.name for file in best)}. Give one of them as PATH")
-    if best:
-        return best[0]
-    numbered = {int(found[1]): file for file in folder.glob("epoch_*.pth") if (found := re.fullmatch(r"epoch_(\d+)\.pth", file.name))}
-    if numbered:
-        return numbered[max(numbered)]
-    if os.path.lexists(folder / "latest.pth"):
-        return folder / "latest.pth"
-    raise AdoptError(f"{folder} holds no checkpoint that mmdet would have written (best_*.pth, epoch_N.pth, latest.pth), only "
-                     f"{listed(sorted(file.name for file in folder.glob('*.pth')))}. Give one of them as PATH")
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise AdoptError(f"{checkpoint} is missing, or a link to a file that is: give another checkpoint as PATH") from None
-    except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise AdoptError(f"{checkpoint} holds more than tensors and plain values, which would run code: {reason}. Save it again with its "
-                         "`state_dict` and `meta` alone") from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise AdoptError(f"{checkpoint} cannot be read ({type(error).__name__}: {str(error)[:100]}): was it cut off?") from None
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise AdoptError(f"{checkpoint} is no checkpoint of mmdet: it holds no `state_dict`")
-    return content
+def _steps(meta: Mapping[str, Any]) -> int | None:
+    """Of an epoch: mmengine counts `iter` from the start of the training."""
+    done, epoch = meta.get("iter"), _epoch(meta)
+    return done // epoch if epoch and isinstance(done, int) else None
 
 
 def _config(folder: Path, checkpoint: Path, meta: Mapping[str, Any]) -> tuple[Path | None, str]:
     """The config file of the folder, else the text that the checkpoint holds."""
     files = sorted(folder.glob("*.py"))
-    named = [file for file in files if file.name == meta.get("exp_name")]
+    started = re.sub(r"_\d{8}_\d{6}$", ".py", str(meta.get("experiment_name")))  # mmengine: the name of the config, and a time
+    named = [file for file in files if file.name in (meta.get("exp_name"), started)]
     if len(files) == 1 or named:
         file = (named or files)[0]
         return file, file.read_text(encoding="utf-8")
-    if isinstance(meta.get("config"), str):
-        return None, meta["config"]
+    text = meta.get("config") or meta.get("cfg")
+    if isinstance(text, str):
+        return None, text
     found = f"{len(files)} configs: {listed(file.name for file in files)}. Leave the one it was trained with" if files else (
         "no config, and the checkpoint has none either. Copy the config that it was trained with beside it")
     raise AdoptError(f"{folder} holds {found}: {checkpoint.name} alone does not say which model it is of")
 
 
 def _require_mmdet_2(config: Mapping[str, Any], folder: Path) -> None:
-    if "train_dataloader" in config or config.get("default_scope") == "mmdet":
-        raise AdoptError(f"{folder} is a work_dir of mmdet 3, whose configs are of another kind and are not read here: write its "
-                         "detections with test_evaluator.format_only=True and test_evaluator.outfile_prefix=results, and adopt "
-                         "results.bbox.json")
     if lacking := [key for key in ("model", "data") if not isinstance(config.get(key), dict)]:
         inherits = " It inherits from others (_base_)." if "_base_" in config else ""
         raise AdoptError(f"the config in {folder} has no {' and no '.join(lacking)}.{inherits} Copy the whole config beside the "
                          "checkpoint: mmdet writes it into the work_dir, and tools/misc/print_config.py prints it")
 
 
+def _require_whole_epochs(checkpoint: Path) -> None:
+    if checkpoint.stem.startswith("iter_"):
+        raise AdoptError(f"{checkpoint} was saved within an epoch, and a run here counts epochs: give an epoch_N.pth or best_*.pth, or "
+                         f"{DETECTIONS}")
+
+
 def _classes(meta: Mapping[str, Any], config: Mapping[str, Any], checkpoint: Path) -> tuple[str, ...]:
     given = meta.get("CLASSES") or config.get("classes") or (config["data"].get("val") or {}).get("classes")
+    return _named(given, f"neither {checkpoint} (meta.CLASSES) nor its config (classes) names", "classes = ('...', ...)")
+
+
+def _classes_3(meta: Mapping[str, Any], config: Mapping[str, Any], checkpoint: Path) -> tuple[str, ...]:
+    seen = meta.get("dataset_meta")
+    seen = seen if isinstance(seen, dict) else {}
+    given = seen.get("classes") or seen.get("CLASSES") or classes_of(config)
+    return _named(given, f"neither {checkpoint} (meta.dataset_meta.classes) nor its config (val_dataloader.dataset.metainfo) names",
+                  "metainfo = dict(classes=('...', ...))")
+
+
+def _named(given: Any, who: str, line: str) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else tuple(given or ())
     if not names or not all(isinstance(name, str) for name in names):
-        raise AdoptError(f"neither {checkpoint} (meta.CLASSES) nor its config (classes) names the classes, so nothing says which label is "
-                         "which. Add `classes = ('...', ...)`, in the order of the training, to the config beside the checkpoint")
+        raise AdoptError(f"{who} the classes, so nothing says which label is which. Add `{line}`, in the order of the training, to the "
+                         "config beside the checkpoint")
     return names
-
-
-# ---- logs ------------------------------------------------------------------------------------------------------------
-
-
-def logs_of(folder: Path) -> list[Path]:
-    """In the order of their starts, which their names say."""
-    return sorted(folder.glob("*.log.json"))
-
-
-def joined_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of all starts as a run of the workbook logs them: of an epoch that was trained twice those of the later start.
-
-    A figure of -1 (a size without objects) is None. mmdet rounds AP to four digits, and counts AP50, AP75 and the sizes with up to 1,000
-    detections an image.
-    """
-    by_epoch: dict[int, list[dict[str, Any]]] = {}
-    for path in logs_of(folder):
-        lines = [line for line in _lines(path) if "epoch" in line]
-        for epoch in dict.fromkeys(line["epoch"] for line in lines):
-            by_epoch[epoch] = [line for line in lines if line["epoch"] == epoch]
-    steps = max((line["iter"] for lines in by_epoch.values() for line in lines if line.get("mode") == "train"), default=0)
-    return [_as_ours(line, steps) for epoch in sorted(by_epoch) for line in by_epoch[epoch]]
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The last line of a broken-off start may be half a line."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            content = json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                return
-            raise AdoptError(f"{path}, line {number} is no JSON: repair it, or move the file away") from None
-        if isinstance(content, dict):
-            yield content
-
-
-def _as_ours(line: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """steps: of an epoch, as far as lines were logged."""
-    is_train = line.get("mode") == "train"
-    step = (line["epoch"] - 1) * steps + line["iter"] if is_train else line["epoch"] * steps
-    figures: dict[str, Any] = {key: value for key, value in line.items() if key not in NO_FIGURES and isinstance(value, int | float)}
-    if not is_train:
-        figures = {key: None if key.startswith("bbox_") and value == -1 else value for key, value in figures.items() if key != "lr"}
-    return {"mode": "train" if is_train else "val", "epoch": line["epoch"], "step": step, **figures}
-
-
-def logged(lines: Sequence[Mapping[str, Any]], epoch: int | None) -> float | None:
-    """The bbox_mAP that the log has for this epoch."""
-    found = [line["bbox_mAP"] for line in lines if line["mode"] == "val" and line["epoch"] == epoch and line.get("bbox_mAP") is not None]
-    return found[-1] if found else None
