@@ -58,7 +58,7 @@ def redraw_seconds(runs: int = 1000, rounds: int = 20) -> float:
         plan = make_plan([{**TINY, "seed": list(range(runs // 10)), "image_size": sizes}])
     for at, entry in enumerate(plan):
         now = entry.progress
-        now.known = Known(10, {}, 0, ())
+        now.known = Known(10, {}, 0, (), 1)
         now.state = "running" if at % 20 == 0 else "new"
         if now.state == "running":
             now.started = 1.0

@@ -679,7 +679,7 @@ def answer(case: Case, place: Place) -> str:
 def contents(root: Path) -> dict[str, str]:
     """Every file with its hash, but what the workbook only remembers, and locks."""
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*")
-            if path.is_file() and path.name not in (".images.json", ".owner.lock")}
+            if path.is_file() and path.name not in (".images.json", ".check.json", ".owner.lock")}
 
 
 def shorten(said: str, places: Mapping[Any, str]) -> str:

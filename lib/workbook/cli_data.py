@@ -22,7 +22,9 @@ def check(name: Annotated[str, typer.Argument(help="a folder of data/, or tree_c
     from workbook.data.catalog import dataset_folder
     from workbook.data.checks import check_dataset
 
-    _print_check(name, check_dataset(dataset_folder(name)))
+    with exit_when_stopped():
+        problems = check_dataset(dataset_folder(name))
+    _print_check(name, problems)
 
 
 def _print_check(name: str, problems: Sequence[Problem], failed: bool = False) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from workbook.errors import WorkbookError
 from workbook.files import outputs_root
 from workbook.parameters import check as check_values
-from workbook.runs.listing import finished_run, list_runs, no_runs, unreadable
+from workbook.runs.listing import finished_run, no_runs, readable_and_broken, unreadable_words
 from workbook.runs.rows import numbers_of, row_of
 from workbook.terminal import open_console
 from workbook.words import counted
@@ -26,7 +26,7 @@ app = typer.Typer()
 @app.command("list", epilog="Example: workbook list")
 def list_command() -> None:
     """All runs, oldest first, with their status and mAP. A run is `broken off` when it is not finished and nobody trains it."""
-    runs = list_runs()
+    runs, broken = readable_and_broken()
     if not runs:
         raise no_runs()
     idle = {run.name for run in runs if not run.busy}
@@ -37,7 +37,7 @@ def list_command() -> None:
         status = "broken off" if row["status"] == "running" and row["run"] in idle else row["status"]
         table.add_row(str(row["Exp num"]), escape(row["run"]), escape(row["dataset"]), status, _whole(row["Epoch"]), *figures)
     open_console().print(table)
-    if words := unreadable():
+    if words := unreadable_words(broken):
         print(words, file=sys.stderr)
 
 

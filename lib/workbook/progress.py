@@ -33,14 +33,15 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-def progress_bar(total: int, what: str, unit: str, initial: int = 0, inside: bool = False) -> tqdm:
+def progress_bar(total: int, what: str, unit: str, initial: int = 0, inside: bool = False, quiet: bool = False) -> tqdm:
     """A tqdm bar. `inside` marks one that runs within another: it goes away at its end, and only a terminal shows it.
+    `quiet` shows nothing: the work is too short for a bar.
 
     A terminal gets a live bar, a notebook one line that is replaced, a pipe or a file a line every 20 seconds.
     """
     terminal, notebook = sys.stderr.isatty(), in_notebook()
     return tqdm(
-        total=total, initial=initial, desc=what, unit=unit, leave=not inside, disable=inside and not terminal,
+        total=total, initial=initial, desc=what, unit=unit, leave=not inside, disable=quiet or (inside and not terminal),
         file=_Cell() if notebook else sys.stderr, mininterval=0.5 if notebook or terminal else 20.0,
         ncols=100 if notebook else None, dynamic_ncols=terminal,
     )

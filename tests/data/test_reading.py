@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mmdet.datasets import build_dataset
 
 from small_dataset import load, save, write_dataset
+from workbook.data import reading
 from workbook.data.catalog import Dataset, find_dataset
 from workbook.data.checks import check_dataset
 from workbook.data.mmdet_dataset import OrderedCocoDataset
-from workbook.data.reading import WHOLE_NUMBERS, DataError, content_hash, read_coco
+from workbook.data.reading import WHOLE_NUMBERS, DataError, content_hash, read_coco, size_counts
 from workbook.data.split import split
 from workbook.evaluation.coco_metrics import evaluate
+from workbook.evaluation.sizes import sizes_of
 
 
 @pytest.fixture
@@ -123,3 +128,40 @@ def test_the_hash_of_files_that_were_accepted_before_stays(pets: Path) -> None:
         a.update(segmentation=None, iscrowd=False, extra=1.0)
     save(pets, "train", content)
     assert content_hash(read_coco(pets / "train.json")) == content_hash(content)
+
+
+# ---- at size ---------------------------------------------------------------------------------------------------------
+
+
+def test_prepare_parses_each_file_once(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbook.training.job import prepare
+    from workbook.training.parameters import check_parameters
+
+    parsed: list[str] = []
+    parse = reading._parse
+    monkeypatch.setattr(reading, "_parse", lambda path: parsed.append(path.name) or parse(path))
+    opened: list[str] = []
+    read_text, read_bytes = Path.read_text, Path.read_bytes
+    monkeypatch.setattr(Path, "read_text", lambda path, *how, **named: opened.append(path.name) or read_text(path, *how, **named))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path.name) or read_bytes(path))
+    job = prepare(check_parameters({"dataset": "pets", "pretrained": "none", "batch_size": 1, "epochs": 1, "image_size": 64}))
+    build_dataset(job.config.data.train)
+    build_dataset(job.config.data.val)
+    assert sorted(parsed) == ["train.json", "val.json"]
+    assert opened.count("train.json") == opened.count("val.json") == 1
+
+
+def test_parsing_leaves_the_search_for_cycles_as_it_was(pets: Path) -> None:
+    assert gc.isenabled()
+    read_coco(pets / "train.json")
+    (pets / "val.json").write_text("{")
+    with pytest.raises(DataError):
+        read_coco(pets / "val.json")
+    assert gc.isenabled()
+
+
+def test_sizes_are_counted_as_one_by_one() -> None:
+    areas = [0.5, 32.0**2, 32.0**2 + 1, 96.0**2, 96.0**2 + 1, 1e10, 1e10 + 1, 1e12]
+    annotations: Any = [{"area": area, "iscrowd": 0} for area in areas] + [{"area": 5.0, "iscrowd": 1}]
+    assert size_counts(annotations) == Counter(size for area in areas for size in sizes_of(area))
+    assert not size_counts([])

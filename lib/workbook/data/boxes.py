@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
+from workbook.data.columns import Columns, columns_of
 
 ROUNDED = 0.01  # shares of the image may leave 0 to 1 by so much
 FEW = 3  # so many boxes are no accident, where they are a tenth of the file
@@ -35,38 +37,23 @@ class _Boxes:
     sides: np.ndarray  # [n, 2] of their images, width and height; NaN where they are not known
 
 
-def in_another_form(annotations: Sequence[Any], sides: Mapping[int, tuple[int, int] | None]) -> OtherForm:
+def in_another_form(
+    annotations: Sequence[Any], sides: Mapping[int, tuple[int, int] | None], columns: Columns | None = None
+) -> OtherForm:
     """Whether the boxes of a file are shares of the image, or two corners.
 
-    sides: image id → width and height in pixels, None where they are broken. Boxes that are not four finite numbers are
-    passed over.
+    sides: image id → width and height in pixels, None where they are broken; columns: of these annotations, where they are
+    there already. Boxes that are not four finite numbers are passed over.
     """
-    boxes = _boxes(annotations, sides)
+    boxes = _boxes(columns or columns_of(annotations, sides, set()))
     if not len(boxes.indices):
         return OtherForm()
     return _as_shares(annotations, boxes) or _as_corners(annotations, boxes) or OtherForm()
 
 
-def _boxes(annotations: Sequence[Any], sides: Mapping[int, tuple[int, int] | None]) -> _Boxes:
-    rows = [(index, a) for index, a in enumerate(annotations) if isinstance(a, dict) and _is_box(a.get("bbox"))]
-    known = [_sides_of(a, sides) for _, a in rows]
-    areas = [a["area"] if _is_number(a.get("area")) else math.nan for _, a in rows]
-    return _Boxes(np.array([index for index, _ in rows], int), np.array([a["bbox"] for _, a in rows], float).reshape(-1, 4),
-                  np.array(areas, float), np.array(known, float).reshape(-1, 2))
-
-
-def _is_box(bbox: Any) -> bool:
-    return isinstance(bbox, list) and len(bbox) == 4 and all(map(_is_number, bbox))
-
-
-def _is_number(value: Any) -> bool:
-    """Whether arrays can hold it and its square: no word, no truth value, nothing beyond every float."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e100
-
-
-def _sides_of(annotation: Mapping[str, Any], sides: Mapping[int, tuple[int, int] | None]) -> tuple[float, float]:
-    image_id = annotation.get("image_id")
-    return (sides.get(image_id) if isinstance(image_id, int) else None) or (math.nan, math.nan)
+def _boxes(columns: Columns) -> _Boxes:
+    there = columns.is_box
+    return _Boxes(np.flatnonzero(there), columns.boxes[there], columns.areas[there], columns.sides[there])
 
 
 def _as_shares(annotations: Sequence[Any], boxes: _Boxes) -> OtherForm | None:
@@ -137,11 +124,8 @@ def listed_twice(annotations: Sequence[Mapping[str, Any]]) -> str:
 
 def _repeated(annotations: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
     """The id of each annotation that repeats an earlier one, and that one's."""
-    groups: dict[tuple[int, int, bool], list[tuple[list[float], int]]] = defaultdict(list)
-    for index, a in enumerate(annotations):
-        groups[a["image_id"], a["category_id"], bool(a.get("iscrowd"))].append((a["bbox"], index))
     found: list[tuple[int, int]] = []
-    for group in groups.values():
+    for group in _near_groups(annotations):
         group.sort()
         window: list[tuple[list[float], int]] = []  # those before it whose x is near enough
         for box, index in group:
@@ -154,3 +138,16 @@ def _repeated(annotations: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, i
                 window.append((box, index))
     for again, first in sorted(found):
         yield annotations[again]["id"], annotations[first]["id"]
+
+
+def _near_groups(annotations: Sequence[Mapping[str, Any]]) -> Iterator[list[tuple[list[float], int]]]:
+    """The boxes of each image and class, with their places, where two of them begin at the same x: only those may repeat."""
+    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    for index, a in enumerate(annotations):
+        groups[a["image_id"], a["category_id"], bool(a.get("iscrowd"))].append(index)
+    for places in groups.values():
+        if len(places) < 2:
+            continue
+        lefts = sorted(annotations[place]["bbox"][0] for place in places)
+        if any(right - left <= SAME_BOX for left, right in pairwise(lefts)):
+            yield [(annotations[place]["bbox"], place) for place in places]

@@ -11,6 +11,7 @@ from workbook.data.boxes import listed_twice
 from workbook.data.catalog import Dataset, dataset_folder
 from workbook.data.entries import Found, Level, Problem, entry_problems, has_id
 from workbook.data.images import MISSING, ImageFile, image_files, leaves_folder
+from workbook.data.judged import judged_before, remember, state_of
 from workbook.data.learnable import images_without_objects, objects_by_hindrance, small_images
 from workbook.data.names import NOWHERE, FilesThere
 from workbook.data.reading import SMALLEST_SIDE, Coco, DataError, content_hash, is_crowd, read_coco, size_counts
@@ -39,8 +40,21 @@ def check_dataset(folder: Path | str, splits: tuple[str, ...] = ("train", "val")
     """All problems of a dataset: of a folder, or of the one of this name in the data folder.
 
     The first time every image is decoded, see `lib/workbook/data/images.py`. Raises DataError when there is no such dataset.
+    A set without errors that has not changed since is not judged again, see `lib/workbook/data/judged.py`.
     """
     folder = folder if isinstance(folder, Path) else dataset_folder(folder)
+    if splits != ("train", "val"):
+        return _judge(folder, splits)
+    state = state_of(folder)
+    known = judged_before(folder, state)
+    if known is not None:
+        return known
+    problems = _judge(folder, splits)
+    remember(folder, state, problems)
+    return problems
+
+
+def _judge(folder: Path, splits: tuple[str, ...]) -> list[Problem]:
     problems: list[Problem] = []
     contents: dict[str, Coco] = {}
     for split in splits:
@@ -206,6 +220,6 @@ def _class(learned: int | None, measured: int | None) -> Iterator[tuple[Level, s
 def _objects_by_name(content: Coco) -> dict[str, int]:
     """Class name → its objects, as far as the entries are sound enough to count."""
     names = {c["id"]: c["name"] for c in content["categories"] if has_id(c) and isinstance(c.get("name"), str)}
-    counted = Counter(a["category_id"] for a in content["annotations"]
-                      if isinstance(a, dict) and isinstance(a.get("category_id"), int) and not is_crowd(a))
+    counted = Counter([a["category_id"] for a in content["annotations"]
+                       if isinstance(a, dict) and isinstance(a.get("category_id"), int) and not a.get("iscrowd", 0)])
     return {name: counted[id_] for id_, name in names.items()}

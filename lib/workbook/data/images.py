@@ -10,8 +10,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -25,12 +26,15 @@ import PIL.Image
 from workbook.cores import usable_cores
 from workbook.data.reading import DataError
 from workbook.files import write_json
+from workbook.progress import progress_bar
 
 MEMORY = ".images.json"
+MANY = 500  # fewer images are read without a bar
 MISSING = "the file is missing"
 LEAVES = "its name leaves images/: give the name relative to images/, without '..'"
 LINKED = "it is a link to a place outside images/: copy the file there, or let images/ itself be the link"
 _ORIENTATION = 0x0112  # the EXIF tag: 1 upright, 2 to 8 turned or mirrored
+_MAY_LEAVE = re.compile(r"^/|\\|:|\.\.")  # without one of these a name stays inside on every system
 _READ_AS = 2  # a new way of judging files needs a new number here: old answers are then forgotten
 Stamp = tuple[int, int, int]  # size in bytes, time of the content, time of the entry: what changes when the file does
 
@@ -47,8 +51,13 @@ class ImageFile:
     note: str = ""  # what the user should know
 
 
+_FIELDS = tuple(ImageFile.__dataclass_fields__)
+
+
 def leaves_folder(file_name: str) -> bool:
     """Whether the name points outside `images/`: absolute, with a drive, or climbing with `..`."""
+    if not _MAY_LEAVE.search(file_name):  # nearly every name of a large set
+        return False
     windows = PureWindowsPath(file_name)
     return bool(PurePosixPath(file_name).is_absolute() or windows.drive or windows.root or ".." in windows.parts)
 
@@ -63,8 +72,11 @@ def image_path(images_dir: Path, file_name: str) -> Path:
 def linked_out(images_dir: Path, file_names: Iterable[str]) -> set[str]:
     """Names that a symbolic link inside `images/` leads out of it; `images/` itself may well be a link."""
     root, real_folder = os.path.realpath(images_dir), lru_cache(maxsize=None)(os.path.realpath)
+    plain = _plain_files(images_dir)
     found = set()
     for name in file_names:
+        if name in plain:
+            continue
         path = os.path.normpath(os.path.join(images_dir, name))
         folder, last = os.path.split(path)
         real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), last)
@@ -73,33 +85,75 @@ def linked_out(images_dir: Path, file_names: Iterable[str]) -> set[str]:
     return found
 
 
+def _plain_files(images_dir: Path) -> set[str]:
+    """The names right inside the folder that are no links, from one listing of it."""
+    try:
+        with os.scandir(images_dir) as entries:
+            return {entry.name for entry in entries if not entry.is_symlink()}
+    except OSError:
+        return set()
+
+
 def image_files(images_dir: Path, file_names: Iterable[str]) -> dict[str, ImageFile]:
-    """Look at every named file of `images_dir`. A name that leaves the folder is not touched."""
+    """Look at every named file of `images_dir`. A name that leaves the folder is not touched.
+
+    Interrupted, it keeps what it has seen: the next call goes on there.
+    """
     names = list(dict.fromkeys(file_names))
     memory = images_dir.parent / MEMORY
     linked = linked_out(images_dir, (name for name in names if not leaves_folder(name) and "\0" not in name))
-    known, stamps = _remembered(memory), {name: None if name in linked else _stamp(images_dir, name) for name in names}
+    known, stamps = _remembered(memory), {name: None if name in linked else _stamp(f"{images_dir}/", name) for name in names}
     found = {name: known[name][1] for name, stamp in stamps.items() if stamp and known.get(name, (None,))[0] == stamp}
     fresh = {name: stamp for name, stamp in stamps.items() if stamp and name not in found}
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken file is reported once, by us
     try:
-        with ThreadPoolExecutor(max_workers=usable_cores()) as pool:  # reading, hashing and decoding run beside
-            found |= zip(fresh, pool.map(_read, [images_dir / name for name in fresh], fresh.values()), strict=True)
+        for name, file in _look_at(images_dir, fresh):
+            found[name] = file
     finally:
-        cv2.utils.logging.setLogLevel(level)
-    if fresh:
-        _remember(memory, {**known, **{name: (stamp, found[name]) for name, stamp in fresh.items()}})
+        if fresh:
+            _remember(memory, {**known, **{name: (stamp, found[name]) for name, stamp in fresh.items() if name in found}})
     reasons = {name: LEAVES if leaves_folder(name) else LINKED if name in linked else MISSING for name in names if name not in found}
     return {name: found[name] if name in found else ImageFile(error=reasons[name]) for name in names}
 
 
-def _stamp(images_dir: Path, name: str) -> Stamp | None:
-    """None when there is no such file inside the folder."""
+def unchanged_images(images_dir: Path) -> str:
+    """A hash of all that is remembered of the images, while every one of them is as it was seen; else, and where nothing is
+    remembered, empty."""
+    memory = images_dir.parent / MEMORY
+    try:
+        text = memory.read_text()
+        stored = json.loads(text)
+        names = list(stored["files"])
+        same = stored["read_as"] == [_READ_AS, cv2.__version__] and all(
+            tuple(stamp) == _stamp(f"{images_dir}/", name) for name, (stamp, _) in stored["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    if not same or linked_out(images_dir, names):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _look_at(images_dir: Path, fresh: Mapping[str, Stamp]) -> Iterator[tuple[str, ImageFile]]:
+    """Each file by its name as it is known, in the order of the names; reading, hashing and decoding run beside, under a bar."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken file is reported once, by us
+    pool = ThreadPoolExecutor(max_workers=usable_cores())
+    try:
+        with progress_bar(len(fresh), "reading images", "image", quiet=len(fresh) < MANY) as bar:
+            paths = [images_dir / name for name in fresh]
+            for name, file in zip(fresh, pool.map(_read, paths, fresh.values()), strict=True):
+                yield name, file
+                bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _stamp(folder: str, name: str) -> Stamp | None:
+    """None when there is no such file inside the folder, whose name ends with a slash."""
     try:
         if leaves_folder(name):
             return None
-        stat = os.stat(images_dir / name)
+        stat = os.stat(folder + name)
         return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
     except (OSError, ValueError):  # ValueError: a name with a zero byte
         return None
@@ -110,7 +164,10 @@ def _remembered(memory: Path) -> dict[str, tuple[Stamp, ImageFile]]:
         stored = json.loads(memory.read_text())
         if stored["read_as"] != [_READ_AS, cv2.__version__]:
             return {}
-        return {name: (tuple(stamp), ImageFile(**file)) for name, (stamp, file) in stored["files"].items()}
+        known = {name: (tuple(stamp), ImageFile(*map(file.pop, _FIELDS))) for name, (stamp, file) in stored["files"].items()}
+        if any(file for _, file in stored["files"].values()):  # more than the fields
+            return {}
+        return known
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # nothing remembered, or not by us: everything is read
 

@@ -6,6 +6,7 @@ mmdet 2.28, datasets/coco.py: CocoDataset._filter_imgs for images, _parse_ann_in
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from workbook.data.reading import SMALLEST_SIDE, Annotation, Coco, Image, is_crowd
 
@@ -48,8 +49,8 @@ def left_out_words(coco: Coco, empty_images: str) -> str:
 
 def objects_by_hindrance(coco: Coco) -> Counter[str]:
     """What keeps training from learning of an object (no crowds) → how many; under "" those that it learns from."""
-    images = {image["id"]: image for image in coco["images"]}
-    return Counter(_hindrance(a, images[a["image_id"]]) for a in coco["annotations"] if not is_crowd(a))
+    small = set(small_images(coco))
+    return Counter([_hindrance(a, small) for a in coco["annotations"] if not is_crowd(a)])
 
 
 def _annotated(coco: Coco) -> set[int]:
@@ -61,11 +62,12 @@ def _is_large(image: Image) -> bool:
     return min(image["width"], image["height"]) >= SMALLEST_SIDE
 
 
-def _hindrance(annotation: Annotation, image: Image) -> str:
-    if not _is_large(image):
+def _hindrance(annotation: Annotation, small: Collection[int]) -> str:
+    """small: ids of the images that are left out for their size."""
+    if annotation["image_id"] in small:
         return f"lie in images under {SMALLEST_SIDE} px a side"
     if annotation.get("ignore"):
         return "are marked `ignore`"
-    if min(annotation["bbox"][2:]) < SMALLEST_BOX:
+    if annotation["bbox"][2] < SMALLEST_BOX or annotation["bbox"][3] < SMALLEST_BOX:
         return f"have a side under {SMALLEST_BOX} px"
     return ""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
-from functools import lru_cache
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 from workbook.errors import WorkbookError
-from workbook.evaluation.sizes import sizes_of
+from workbook.evaluation.sizes import AREA_RANGES, SIZES, in_size
 
 TABLES = ("images", "annotations", "categories")
 SMALLEST_SIDE = 32  # pixels: training passes over images with a smaller side
@@ -77,7 +79,20 @@ def read_coco(path: Path) -> Coco:
 @lru_cache(maxsize=4)  # train and val of two datasets: a large one takes gigabytes
 def _parsed(path: Path, stamp: tuple[int, int, int, int]) -> Coco:
     """`stamp` keeps the content of an old file from being given for a new one."""
-    return _parse(path)
+    with _without_collection():
+        return _parse(path)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No search for cycles meanwhile: a million new dicts set it off again and again, and it finds none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _parse(path: Path) -> Coco:
@@ -103,10 +118,14 @@ def _parse(path: Path) -> Coco:
         raise DataError(f"{path} has no list {', '.join(wrong)}; it has: {', '.join(map(str, content)) or 'nothing'}. "
                         f"A COCO file is an object with the lists {', '.join(TABLES)}")
     for name, keys in WHOLE_NUMBERS.items():
-        for entry in content[name]:
-            if isinstance(entry, dict):
-                _settle(entry, keys)
+        for entry in filter(partial(_is_unsettled, keys), content[name]):
+            _settle(entry, keys)
     return content  # type: ignore[return-value]
+
+
+def _is_unsettled(whole_numbers: Collection[str], entry: Any) -> bool:
+    """Whether `_settle` may change it: it is asked of every entry, and nearly none is."""
+    return isinstance(entry, dict) and (entry.get("iscrowd", 0) is None or float in map(type, map(entry.get, whole_numbers)))
 
 
 def _settle(entry: dict[str, Any], whole_numbers: Collection[str]) -> None:
@@ -152,4 +171,7 @@ def is_crowd(annotation: Annotation) -> bool:
 
 def size_counts(annotations: list[Annotation]) -> Counter[str]:
     """How many objects (no crowds) are small, medium and large."""
-    return Counter(size for a in annotations if not is_crowd(a) for size in sizes_of(a["area"]))
+    areas = [a["area"] for a in annotations if not a.get("iscrowd", 0)]
+    counted = Counter({size: int(in_size(areas, size).sum()) for size in SIZES})
+    counted["large"] += sum(area > AREA_RANGES["large"][1] for area in areas)  # which has no upper border here
+    return +counted

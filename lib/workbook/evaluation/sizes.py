@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line loads this module for its names alone
+    from collections.abc import Sequence
+
     import numpy as np
 
 ALL = "all"
@@ -30,7 +32,7 @@ def size_of(area: float) -> str:
     return sizes_of(area)[0]
 
 
-def in_size(areas: np.ndarray, size: str) -> np.ndarray:
+def in_size(areas: np.ndarray | Sequence[float], size: str) -> np.ndarray:
     """[n] bool: the areas (pixels²) that COCO counts as of this size, borders in both; `all` is every one."""
     import numpy as np
 

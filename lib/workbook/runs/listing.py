@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from workbook.errors import RunError
@@ -67,8 +67,13 @@ def list_runs(root: Path | None = None) -> list[Run]:
 
     root: the folder of the runs, `runs_root()` when not given.
     """
+    return readable_and_broken(root)[0]
+
+
+def readable_and_broken(root: Path | None = None) -> tuple[list[Run], dict[str, str]]:
+    """`list_runs` and `broken_runs` from one look at every folder."""
     broken = broken_runs(root)
-    return by_start(run for run in _folders(root) if run.name not in broken)
+    return by_start(run for run in _folders(root) if run.name not in broken), broken
 
 
 def broken_runs(root: Path | None = None) -> dict[str, str]:
@@ -83,9 +88,10 @@ def _why_broken(run: Run) -> str:
     if not record.exists():
         return f"{record} is missing: restore it, or delete the folder"
     try:
-        if not isinstance(run.record.get("parameters"), dict):
+        found = run.record
+        if not isinstance(found.get("parameters"), dict):
             return f"{record} has no parameters: restore it, or delete the folder"
-        if run.status == "done" and not isinstance(run.metrics(), dict):
+        if found["status"] == "done" and not isinstance(run.metrics(), dict):
             return f"{run.folder / 'metrics.json'} holds no figures: restore it, or delete the folder and train again"
     except RunError as error:
         return str(error)
@@ -99,7 +105,11 @@ def unreadable(root: Path | None = None) -> str:
 
     root: as in `list_runs`.
     """
-    broken = broken_runs(root)
+    return unreadable_words(broken_runs(root))
+
+
+def unreadable_words(broken: Mapping[str, str]) -> str:
+    """The same of what `broken_runs` has found."""
     if not broken:
         return ""
     folders = "1 run folder" if len(broken) == 1 else f"{len(broken)} run folders"

@@ -70,7 +70,7 @@ def _require_objects(cut: str, size: str) -> None:
     dataset = find_dataset(cut)
     for split, tables in (("fit", dataset.train), ("score", dataset.val)):
         areas = [a["area"] for a in tables["annotations"] if not a.get("iscrowd", 0)]
-        if not in_size(areas, size).any():  # type: ignore[arg-type]
+        if not in_size(areas, size).any():
             noun = "object" if size == "all" else f"{size} object"
             raise RunError(f"{dataset.folder}: the part of train to {split} on has no {noun}, so a search can learn nothing of them. "
                            f"Label more of them in train, or search for another size")

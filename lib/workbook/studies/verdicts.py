@@ -21,7 +21,7 @@ from typing import Any
 from workbook.evaluation.bootstrap import FEWEST_IMAGES, Samples
 from workbook.evaluation.comparison import FEWEST_SEEDS
 from workbook.evaluation.contrast import POWER, Contrast, Term, contrast, holm_levels
-from workbook.runs.samples import samples_of
+from workbook.runs.samples import samples_of_all
 from workbook.studies.claim import Claim
 from workbook.studies.settings import Pair, Setting, StudyRun, confounds_of, pairs_of, settings_of
 from workbook.words import counted
@@ -91,11 +91,9 @@ class Question:
 def judge(claims: Sequence[Claim], runs: Sequence[StudyRun]) -> tuple[list[Question], list[Verdict]]:
     """The verdict on each claim from the finished runs of a study. Raises RunError for a run whose files do not belong together."""
     settings = settings_of(runs)
-    samples: dict[str, Samples] = {}
-    truths: dict[tuple[str, ...], dict[str, Any]] = {}
-    for setting in settings:
-        for run in setting.runs if any(setting in pair for claim in claims for pair in pairs_of(claim, settings)) else ():
-            samples[run.name] = samples_of(run, truths)
+    asked = [setting for setting in settings if any(setting in pair for claim in claims for pair in pairs_of(claim, settings))]
+    those = [run for setting in asked for run in setting.runs]
+    samples = {run.name: its for run, its in zip(those, samples_of_all(those), strict=True)}
     questions = [ask(claim, settings, samples) for claim in claims]
     return questions, conclude(questions)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -15,7 +14,7 @@ from workbook.runs.aspects import aspects
 from workbook.runs.folder import Run
 from workbook.runs.listing import by_start
 from workbook.runs.rows import numbers_of
-from workbook.runs.samples import samples_of
+from workbook.runs.samples import samples_of_all
 from workbook.views.compare.differences import in_ranges
 from workbook.views.compare.tables import as_text
 
@@ -58,10 +57,9 @@ def differences_of(settings: Sequence[Setting]) -> list[Difference]:
 
     Raises RunError where one of them is missing or is not what the run was measured with.
     """
-    truths: dict[tuple[str, ...], dict[str, Any]] = {}  # each is parsed once
-    samples = {
-        setting.name: [samples_of(setting.runs[seed], truths) for seed in sorted(setting.runs, key=_order)] for setting in settings
-    }
+    runs = {setting.name: [setting.runs[seed] for seed in sorted(setting.runs, key=_order)] for setting in settings}
+    found = iter(samples_of_all([run for its in runs.values() for run in its]))
+    samples = {name: [next(found) for _ in its] for name, its in runs.items()}
     try:
         return compare(samples)
     except ValueError as error:
