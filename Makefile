@@ -91,10 +91,11 @@ $(STAMP): requirements.txt pyproject.toml
 
 # Half the channels and a third of the RoIs of the published Faster R-CNN, on 320 pixels: two trainings in minutes on a laptop.
 DEMO := outputs/demo
+DEMO_SEARCH := 4m
 DEMO_SETTING := -p recipe finetune -p epochs 12 -p image_size 320 -p overrides "model.neck.out_channels=128 \
   model.rpn_head.in_channels=128 model.rpn_head.feat_channels=128 model.roi_head.bbox_roi_extractor.out_channels=128 \
   model.roi_head.bbox_head.in_channels=128 model.train_cfg.rcnn.sampler.num=128 model.test_cfg.rpn.max_per_img=300"
-demo: setup  ## train two backbones on real photos, compare them and say why they miss (4 minutes on 2 cores with bf16, 8 without)
+demo: setup  ## train two backbones on real photos, compare them, say why they miss and look for a remedy (8 minutes on 2 cores with bf16)
 	@mkdir -p $(DEMO)
 	train() {  # both at once, each on half the cores: a single small training leaves cores idle
 	  OMP_NUM_THREADS=$$(( ($$(nproc) + 1) / 2 )) '$(BIN)/papermill' --no-progress-bar --log-output notebooks/2_train.ipynb \
@@ -107,10 +108,10 @@ demo: setup  ## train two backbones on real photos, compare them and say why the
 	train lite2 & two=$$!
 	wait $$one && wait $$two || { kill $$one $$two 2>/dev/null; exit 1; }
 	'$(BIN)/papermill' --no-progress-bar notebooks/5_compare.ipynb $(DEMO)/5_compare.ipynb -p dataset tree_crowns
+	folder_of() { grep -oE 'run folder: .*' $(DEMO)/2_train-$$1.log | tail -1 | sed 's/^run folder: //'; }
 	diagnose() {
-	  folder=$$(grep -oE 'run folder: .*' $(DEMO)/2_train-$$1.log | tail -1)
 	  OMP_NUM_THREADS=$$(( ($$(nproc) + 1) / 2 )) '$(BIN)/papermill' --no-progress-bar notebooks/3_diagnose.ipynb \
-	    $(DEMO)/3_diagnose-$$1.ipynb -p run "$${folder#run folder: }" > $(DEMO)/3_diagnose-$$1.log 2>&1 ||
+	    $(DEMO)/3_diagnose-$$1.ipynb -p run "$$(folder_of $$1)" > $(DEMO)/3_diagnose-$$1.log 2>&1 ||
 	    { tail -20 $(DEMO)/3_diagnose-$$1.log; return 1; }
 	}
 	echo "Following every object through both detectors"
@@ -118,8 +119,11 @@ demo: setup  ## train two backbones on real photos, compare them and say why the
 	diagnose lite2 & two=$$!
 	wait $$one && wait $$two || { kill $$one $$two 2>/dev/null; exit 1; }
 	'$(BIN)/jupyter-nbconvert' --to html --log-level ERROR $(DEMO)/*.ipynb
+	echo "Looking for what would find more of the small objects that lite0 misses: a short search, on images cut from train"
+	'$(BIN)/workbook' remedy "$$(folder_of lite0)" --budget $(DEMO_SEARCH) --jobs $$(( $$(nproc) > 1 ? 2 : 1 )) | tee $(DEMO)/6_remedy.log
 	printf '\nThe comparison: %s\n' "$$PWD/$(DEMO)/5_compare.html"
 	printf 'Why they miss:  %s\n' "$$PWD"/$(DEMO)/3_diagnose-*.html
+	printf 'What may help:  %s\n' "$$(sed -n 's/^page: //p' $(DEMO)/6_remedy.log)"
 	printf 'A training:     %s\n' "$$PWD"/$(DEMO)/2_train-*.html
 
 test: setup lint  ## ruff, mypy and all tests, offline (make test ARGS='-k schedule' for some)

@@ -21,8 +21,8 @@ def p6() -> list[Row]:
         env = {**os.environ, "WORKBOOK_OUTPUTS": folder}
         seconds = timed(lambda: subprocess.run(["make", "demo", f"DEMO={folder}/demo"], cwd=ROOT, env=env, check=True,
                                                stdout=subprocess.DEVNULL))
-    return [Row("P6", "`make demo` after set-up", "", f"{seconds / 60:.1f} minutes", f"{seconds / 60:.1f} minutes", "<= 5 minutes",
-                seconds <= 300, {"ours": (seconds,)})]
+    return [Row("P6", "`make demo` after set-up", "", f"{seconds / 60:.1f} minutes", f"{seconds / 60:.1f} minutes", "<= 8 minutes",
+                seconds <= 480, {"ours": (seconds,)})]
 
 
 def p7() -> list[Row]:
