@@ -43,10 +43,10 @@ def as_mmdet_2(config: Mapping[str, Any], where: str) -> dict[str, Any]:
                          f"{', '.join(DETECTORS)}: {DETECTIONS}")
     if foreign := sorted({part["type"] for part in nested_dicts(model) if "." in str(part.get("type"))}):
         raise AdoptError(f"{where} has parts of other packages ({', '.join(foreign)}), which mmdet 2.28 has not: {DETECTIONS}")
+    _require_heads(model, where)
     colours = model.pop("data_preprocessor", None)
     model.pop("init_cfg", None)
-    if isinstance(model.get("rpn_head"), dict):
-        model["rpn_head"].pop("num_classes", None)  # always 1, and in mmdet 2 not asked
+    model.get("rpn_head", {}).pop("num_classes", None)  # always 1, and in mmdet 2 not asked
     if model["type"] in DETRS:
         model = as_mmdet_2_model(model, where)
     loader, dataset = config.get("train_dataloader") or {}, config["val_dataloader"].get("dataset") or {}
@@ -67,6 +67,14 @@ def _require_epochs(config: Mapping[str, Any], where: str) -> None:
     loop = config.get("train_cfg") or {}
     if "IterBased" in str(loop.get("type")) or loop.get("by_epoch") is False or "max_iters" in loop:
         raise AdoptError(f"{where} trains by iterations (train_cfg), and a run here counts epochs: {DETECTIONS}")
+
+
+def _require_heads(model: Mapping[str, Any], where: str) -> None:
+    """An RPN with anchors, and boxes alone: what a run here is measured and diagnosed by."""
+    if "rpn_head" in model and model["rpn_head"].get("type") != "RPNHead":
+        raise AdoptError(f"{where} has a {model['rpn_head'].get('type')} as model.rpn_head, and RPNHead alone is known here: {DETECTIONS}")
+    if (model.get("roi_head") or {}).get("mask_head"):
+        raise AdoptError(f"{where} has a model.roi_head.mask_head, and a run here is of boxes alone: {DETECTIONS}")
 
 
 def _without_scopes(value: Any) -> Any:
