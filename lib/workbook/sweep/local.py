@@ -30,6 +30,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_
 # While the warm process imports, mmcv asks whether there is a GPU. Asked in torch's usual way, no fork of that process may use one any
 # more; by NVML it may: https://docs.pytorch.org/docs/stable/notes/cuda.html#environment-variables. The runs ask in the usual way.
 ASK_NVML = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+LEAVING = 10.0  # seconds that a process which has answered has to release what its libraries hold
 SAVING = 120.0  # seconds that a run has for its checkpoint when it is asked to leave
 
 
@@ -65,7 +66,10 @@ class LocalExecutor:
     def _answers(self, task: Callable[[list[Any]], Any], parts: Sequence[list[Any]]) -> list[Any]:
         forks = [self._fork(task, part) for part in parts]
         try:
-            return [_received(answer, process) for answer, process in forks]
+            found = [_received(answer, process) for answer, process in forks]
+            for _, process in forks:
+                process.join(LEAVING)
+            return found
         finally:
             for _, process in forks:
                 process.terminate()

@@ -201,6 +201,11 @@ def test_select_tells_what_is_there(root):
         tables.select(dataset="sea")
 
 
+def test_labels_name_the_remedies(root):
+    runs = [write_run(root), write_run(root, parameters={"remedies": "soft_nms,tiles"}, hour=1)]
+    assert tables.labels(tables.comparison(runs)) == ["1 resnet50", "2 resnet50 + soft_nms + tiles"]
+
+
 def test_labels_are_unique_and_name_the_detector_only_where_it_differs(root):
     runs = all_kinds(root)
     assert tables.labels(tables.comparison(runs[:2])) == ["1 resnet50", "2 swin_t (failed)"]

@@ -98,9 +98,10 @@ def for_reading(table: pd.DataFrame) -> Styler:
 
 
 def labels(table: pd.DataFrame) -> list[str]:
-    """A short, unique name a run for plots: number and backbone; detector where they differ, status where not done."""
+    """A short, unique name a run for plots: number and backbone; detector where they differ, remedies, status where not done."""
     several = table["Detector"].nunique() > 1
     return [f"{row['Exp num']} {row['Backbone']}" + (f" · {row['Detector']}" if several else "")
+            + (f" + {row['remedies'].replace(',', ' + ')}" if pd.notna(row["remedies"]) else "")
             + ("" if row["status"] == "done" else f" ({row['status']})") for _, row in table.iterrows()]
 
 
