@@ -1,6 +1,6 @@
 """Rows P12 to P15: the workbook at size, from made data in a temporary folder; and what grows with what.
 
-    python -m bench.scale images|objects|classes|runs     one table of docs/scale.md, three sizes
+    python -m bench.scale images|objects|classes|runs|redraw     one table of docs/scale.md, three sizes
 
 A figure here is of a process of its own: seconds by the wall, user CPU seconds and the peak of its memory, as the kernel counted them.
 User seconds move least on a machine that others use too.
@@ -189,6 +189,7 @@ SIZES: dict[str, dict[int, Any]] = {
     "objects": {size: lambda size=size: of_set(5_000, 250, size) for size in (7, 50, 150)},
     "classes": {size: lambda size=size: of_set(20_000, 1_000, classes=size) for size in (8, 80, 800)},
     "runs": {size: lambda size=size: of_runs(size) for size in (10, 100, 1_000)},
+    "redraw": {size: lambda size=size: {"redraw": f"{1000 * redraw_seconds(size):.0f} ms"} for size in (10, 100, 1_000)},
 }
 
 
