@@ -19,11 +19,11 @@ from workbook.runs.data import run_config
 from workbook.runs.folder import Run
 from workbook.runs.listing import finished_run, list_runs
 from workbook.runs.load import load_trained
+from workbook.runs.samples import samples_of
 from workbook.training.job import prepare
 from workbook.training.parameters import check_parameters
 from workbook.training.train import train
 from workbook.views.compare.tables import comparison
-from workbook.views.compare.winners import samples_of
 from workbook.views.run.pictures import detections
 
 
