@@ -50,6 +50,15 @@ def test_the_note_has_every_part_of_a_write_up(study) -> None:
     assert "epochs" in text and "| 2 " in text and "0.080" in text  # the figures of every run
 
 
+def test_the_note_has_a_column_of_remedies_where_a_run_has_any(study, tmp_path) -> None:
+    assert "| remedies" not in note(study)
+    tiled = write_run(tmp_path, backbone="swin_t", hour=5, parameters={"remedies": "tiles"})
+    text = note(replace(study, runs=(*study.runs, tiled.name)))
+    head = next(line for line in text.splitlines() if line.startswith("| Exp num"))
+    place = head.split("|").index(next(cell for cell in head.split("|") if cell.strip() == "remedies"))
+    assert [line.split("|")[place].strip() for line in text.splitlines() if line.startswith("| 3 ")] == ["tiles"]
+
+
 def test_names_in_the_note_and_the_tables_are_text(study) -> None:
     verdict = replace(study.verdicts[0], claim=EVIL, words=EVIL)
     evil = replace(study, question=EVIL, hypothesis=EVIL, references=(EVIL,), verdicts=(verdict,))

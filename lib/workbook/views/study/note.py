@@ -60,8 +60,14 @@ def result(study: SavedStudy, runs: Sequence[Run]) -> str:
         parts.append(_markdown(verdict_table(study.verdicts)))
     if runs:
         parts.append("Figures of val at the best epoch, one row a run:")
-        parts.append(_markdown(rounded(runs_table(study))[list(SHOWN)]))
+        parts.append(_markdown(_shown(runs_table(study))))
     return "\n\n".join(parts)
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the note; remedies where a run has any."""
+    columns = [*SHOWN[:-1], "remedies", SHOWN[-1]] if table["remedies"].notna().any() else [*SHOWN]
+    return rounded(table)[columns]
 
 
 def runs_table(study: SavedStudy) -> pd.DataFrame:
