@@ -11,7 +11,8 @@ from workbook.errors import RunError
 from workbook.files import read_json
 from workbook.runs.lease import Lease
 from workbook.studies.causes import Cause
-from workbook.studies.store import SavedStudy, known_studies, load, save, study_folder, write_note, writing
+from workbook.studies.store import SavedStudy, known_studies, load, require_own_folder, save, study_folder, write_note, writing
+from workbook.studies.study import read_study
 from workbook.studies.verdicts import Verdict
 
 VERDICT = Verdict("a > b on bbox_mAP", "confounded", 0.1, 0.05, 0.15, 3, 40, ("recipe: seed and finetune",), "confounded, ...: a less b")
@@ -20,7 +21,8 @@ CAUSE = Cause("a > b on bbox_mAP", "class", "AP", "all", -0.1, -0.2, -0.01, 3)
 
 def saved(name: str = "mine") -> SavedStudy:
     study = SavedStudy(
-        name=name, question="Why?", hypothesis="So.", claims=(VERDICT.claim,), references=("Somebody 2020",), options={"seed": "0,1,2"},
+        name=name, file="studies/mine.yaml", question="Why?", hypothesis="So.", claims=(VERDICT.claim,), references=("Somebody 2020",),
+        options={"seed": "0,1,2"},
         datasets=("litter",), varies={"backbone": ["a", "b"]}, runs=("run-1",), unfinished={"run-2": "killed"}, causes=(CAUSE,),
         why_no_causes=(), verdicts=(VERDICT,),
     )
@@ -104,3 +106,17 @@ def test_what_a_person_changed_above_the_line_is_saved_beside_it(change, tmp_pat
 def test_a_cause_is_named_only_where_its_interval_excludes_zero_and_seeds_are_enough() -> None:
     assert CAUSE.differs and not replace(CAUSE, high=0.01).differs and not replace(CAUSE, seeds=2).differs
     assert not replace(CAUSE, low=None, high=None).differs
+
+
+def test_two_files_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
+    first, second = tmp_path / "mine.yaml", tmp_path / "other" / "mine.yaml"
+    second.parent.mkdir()
+    for path in (first, second):
+        path.write_text("backbone: resnet18\n")
+    study = replace(saved(), file=str(first))
+    save(study)
+    require_own_folder(read_study(first, {}))
+    with pytest.raises(RunError, match="has the same name: rename one of the two files"):
+        require_own_folder(read_study(second, {}))
+    first.unlink()  # it was moved
+    require_own_folder(read_study(second, {}))

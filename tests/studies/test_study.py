@@ -113,7 +113,7 @@ def test_a_file_of_grids_alone_is_a_study_without_claims(tmp_path: Path) -> None
     for text in ("backbone: resnet18\nseed: [0, 1]\n", "- backbone: resnet18\n  seed: [0, 1]\n"):
         path = written(tmp_path, text)
         assert read_grids(path) == [{"backbone": "resnet18", "seed": [0, 1]}]
-        assert read_study(path, {}) == Study("mine", "", "", (), ({"backbone": "resnet18", "seed": [0, 1]},), ())
+        assert read_study(path, {}) == Study("mine", str(path.resolve()), "", "", (), ({"backbone": "resnet18", "seed": [0, 1]},), ())
 
 
 def test_every_mistake_of_a_file_is_named_at_once_with_its_line(tmp_path: Path) -> None:
@@ -183,3 +183,25 @@ def test_the_studies_that_come_with_the_workbook_are_sound(path: Path) -> None:
 def test_the_first_experiments_claim_what_their_table_had() -> None:
     claims = [claim.text for claim in read_study(ROOT / "studies/original.yaml", {}).claims]
     assert "pvtv2_b5 > pvtv2_b0 on bbox_mAP_s" in claims and len(claims) == 4
+
+
+def test_a_name_that_is_no_folder_and_an_alias_of_itself_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "...yaml"
+    path.write_text("backbone: resnet18\n")
+    with pytest.raises(StudyError, match="begins with no point. Rename the file"):
+        read_study(path, {})
+    with pytest.raises(StudyError, match="line 2: .*neither a value"):
+        read_study(written(tmp_path, "grid: &a\n  backbone: *a\n"), {})
+
+
+@pytest.mark.parametrize("claims", ["0", "false"])
+def test_claims_that_are_no_list_are_not_taken_for_none(tmp_path: Path, claims: str) -> None:
+    with pytest.raises(StudyError, match="line 1: claims is no list"):
+        read_study(written(tmp_path, f"claims: {claims}\ngrid: {{backbone: resnet18}}\n"), {})
+    assert read_study(written(tmp_path, "claims:\nquestion:\ngrid: {backbone: resnet18}\n"), {}).question == ""
+
+
+def test_none_is_a_run_without_remedies(tmp_path: Path) -> None:
+    text = "claims: [remedies=soft_nms > remedies=none on bbox_mAP]\ngrid: {backbone: resnet18, remedies: [none, soft_nms]}\n"
+    claim, = read_study(written(tmp_path, text), {}).claims
+    assert (claim.left.value, claim.right.value) == ("soft_nms", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,12 @@ def test_two_settings_that_never_find_anything_are_not_proven_equal() -> None:
     found, = conclude([made(0.0, 0.0, 0.03)])
     assert found.verdict == "open" and found.high == pytest.approx(1 - verdicts.ERROR ** (1 / 40)) and found.low == -found.high
     assert found.words.endswith("neither the images nor the seeds move it, so nothing says how many would decide it: take more val images")
+
+
+def test_one_seed_on_one_side_alone_is_not_said_of_both() -> None:
+    question = made(0.02, 0.01)
+    found, = conclude([replace(question, found=Contrast(0.02, Part(1e-4, 39), (Part(1e-4, 2),), 1, 40, 80))])
+    assert found.verdict == "open" and "one seed of one of the settings" in found.words and "of each," not in found.words
 
 
 def test_many_claims_are_corrected_together() -> None:

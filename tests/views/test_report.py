@@ -111,11 +111,17 @@ def test_what_is_broken_is_named_and_the_rest_is_there(root) -> None:
     for name, content in (("a", "{"), ("b", "{}"), ("c", json.dumps(proof()))):
         (root / "remedies" / name).mkdir(parents=True)
         (root / "remedies" / name / "proof.json").write_text(content)
+    (root / "reported" / "tree_crowns").mkdir(parents=True)
+    (root / "reported" / "tree_crowns" / "t.md.json").write_text("{broken")
+    study("silent")
+    write_json(study_folder("silent") / "verdicts.json", [])
     text = write_report().read_text()
     page = Page(text)
+    assert "silent" in page.cells and "none: this study claims nothing" in page.cells
     assert "resnet50" in page.cells and "good" in page.cells and "finer_level" in page.cells
     for words in ("Left out because unreadable: 2 run folders", f"{without.name} (", "bad/verdicts.json is not valid JSON",
-                  "a/proof.json is not valid JSON", "b/proof.json is no proof of a remedy"):
+                  "a/proof.json is not valid JSON", "b/proof.json is no proof of a remedy",
+                  "t.md.json is not as `workbook adopt` writes it (RunError): adopt the table again, or delete the file"):
         assert words in text, words
 
 

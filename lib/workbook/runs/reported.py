@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from workbook.data.catalog import dataset_folder
-from workbook.errors import WorkbookError
+from workbook.errors import RunError, WorkbookError
 from workbook.files import outputs_root, read_json, write_json
 
 AP_FIGURES = ("val/bbox_mAP", "val/bbox_mAP_50", "val/bbox_mAP_75", "val/bbox_mAP_s", "val/bbox_mAP_m", "val/bbox_mAP_l")
@@ -73,10 +73,21 @@ def reported_rows(datasets: Sequence[str]) -> list[Reported]:
     found = []
     for dataset in dict.fromkeys(datasets):
         for path in sorted((reported_root() / _folder_name(dataset)).glob("*.json")):
-            content = read_json(path)
+            content = read_adopted(path)
             if content["dataset"] == dataset:  # a / in a name is a _ in its folder's
                 found += [Reported(dataset, content["table"], values) for values in content["rows"]]
     return found
+
+
+def read_adopted(path: Path) -> dict[str, Any]:
+    """What `adopt` has saved of a table: dataset, table, rows. Raises RunError for a file that does not hold them, naming it."""
+    try:
+        content: dict[str, Any] = read_json(path)
+        _ = content["dataset"], content["table"], [dict(values) for values in content["rows"]]
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is not as `workbook adopt` writes it ({type(error).__name__}): adopt the table again, or delete the "
+                       "file") from None
+    return content
 
 
 def read_table(path: Path, dataset: str) -> list[Reported]:

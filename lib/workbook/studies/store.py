@@ -34,6 +34,7 @@ class SavedStudy:
     """A study with its verdicts, as its folder holds it."""
 
     name: str
+    file: str  # that it was read from; empty for a study of before that was kept
     question: str
     hypothesis: str
     claims: tuple[str, ...]
@@ -59,6 +60,14 @@ def studies_root() -> Path:
 
 def study_folder(name: str) -> Path:
     return studies_root() / name
+
+
+def require_own_folder(study: Study) -> None:
+    """Raises RunError where the folder of its name holds the study of another file, which is still there."""
+    path = study_folder(study.name) / "study.json"
+    other = str(read_json(path).get("file", "")) if path.is_file() else ""
+    if other and other != study.file and Path(other).is_file():
+        raise RunError(f"{path.parent} holds the study of {other}, and {study.file} has the same name: rename one of the two files")
 
 
 @contextmanager
@@ -93,7 +102,7 @@ def load(name: str) -> SavedStudy:
     try:
         tuples = {key: tuple(content[key]) for key in ("claims", "references", "datasets", "runs", "why_no_causes")}
         causes = tuple(Cause(**cause) for cause in content["causes"])
-        return SavedStudy(**{**content, **tuples, "causes": causes, "verdicts": verdicts})
+        return SavedStudy(**{"file": "", **content, **tuples, "causes": causes, "verdicts": verdicts})
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder / 'study.json'} is not as a study writes it ({error}): `workbook study` makes it again") from None
 
@@ -146,5 +155,6 @@ def saved_from(study: Study, **found: Any) -> SavedStudy:
     """The study with what was found; `found` are the other fields of SavedStudy."""
     claims = tuple(claim.text for claim in study.claims)
     return SavedStudy(
-        name=study.name, question=study.question, hypothesis=study.hypothesis, claims=claims, references=study.references, **found
+        name=study.name, file=study.file, question=study.question, hypothesis=study.hypothesis, claims=claims,
+        references=study.references, **found,
     )

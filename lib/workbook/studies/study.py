@@ -45,6 +45,7 @@ class Study:
     """What is asked, what is expected, and which runs are to show it."""
 
     name: str
+    file: str  # from which it was read
     question: str
     hypothesis: str
     claims: tuple[Claim, ...]
@@ -54,6 +55,9 @@ class Study:
 
 def read_study(path: Path, options: Mapping[str, list[Value]]) -> Study:
     """The study of a YAML file; options replace keys of its grids. Raises StudyError with all that is wrong, by line."""
+    if path.stem.startswith("."):
+        raise StudyError(f"{path}: the name of a study is that of its file without .yaml, and the name of its folder, so it begins with no "
+                         "point. Rename the file")
     file = _File.read(path)
     grids = [{**grid, **options} for grid in file.grids()]
     runs = file.runs(grids)
@@ -61,7 +65,7 @@ def read_study(path: Path, options: Mapping[str, list[Value]]) -> Study:
     texts = {key: file.text(key) for key in TEXTS}
     references = file.texts("references")
     file.require_sound()
-    return Study(path.stem, texts["question"], texts["hypothesis"], tuple(claims), tuple(grids), tuple(references))
+    return Study(path.stem, str(path.resolve()), texts["question"], texts["hypothesis"], tuple(claims), tuple(grids), tuple(references))
 
 
 def read_grids(path: Path) -> list[Grid]:
@@ -120,7 +124,8 @@ class _File:
         self.wrong.append((self.line(*where), words))
 
     def text(self, key: str) -> str:
-        value = self.content.get(key, "")
+        value = self.content.get(key)
+        value = "" if value is None else value
         if not isinstance(value, str):
             self.add((key,), f"{key} is no text: {value!r}. Write one sentence, in quotes when it holds ': '")
             return ""
@@ -128,7 +133,8 @@ class _File:
 
     def texts(self, key: str) -> list[str]:
         """A list of texts; one text alone is a list of one."""
-        value = self.content.get(key) or []
+        value = self.content.get(key)
+        value = [] if value is None else value
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list):
             self.add((key,), f"{key} is no list. Write one text a line, each after '- '")
@@ -229,9 +235,11 @@ def _child(node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | N
     return None
 
 
-def _repeated_keys(node: yaml.Node | None) -> list[tuple[int, str]]:
-    """YAML lets the last of two equal keys win, silently."""
+def _repeated_keys(node: yaml.Node | None, above: tuple[yaml.Node, ...] = ()) -> list[tuple[int, str]]:
+    """YAML lets the last of two equal keys win, silently. above: the nodes that hold this one, which an alias may name again."""
     found: list[tuple[int, str]] = []
+    if any(node is one for one in above):
+        return found
     if isinstance(node, yaml.MappingNode):
         names = [key.value for key, _ in node.value]
         found += [
@@ -242,5 +250,5 @@ def _repeated_keys(node: yaml.Node | None) -> list[tuple[int, str]]:
     else:
         children = node.value if isinstance(node, yaml.SequenceNode) else []
     for child in children:
-        found += _repeated_keys(child)
+        found += _repeated_keys(child, (*above, node) if node else above)
     return found

@@ -173,8 +173,13 @@ def _sentence(state: str, words: str, confounds: Sequence[str]) -> str:
     return f"{state}: {words}"
 
 
+def _single(found: Contrast) -> str:
+    """Which settings have one seed."""
+    return "one of the settings" if found.of_seeds else "each"
+
+
 def _basis(found: Contrast, tested: int) -> str:
-    seeds = counted(found.seeds, "seed") if found.seeds > 1 else "one seed of each"
+    seeds = counted(found.seeds, "seed") if found.seeds > 1 else f"one seed of {_single(found)}"
     corrected = f", corrected for {tested} claims" if tested > 1 else ""
     return f"{seeds}, {counted(found.images, 'image')}{corrected}"
 
@@ -190,8 +195,8 @@ def _what_decides(question: Question, level: float) -> str:
     found = question.found
     assert found is not None
     if found.seeds == 1:
-        return ("; with one seed of each, this is about these two trainings and says nothing of the two settings: train at least "
-                f"{FEWEST_SEEDS} seeds of each")
+        return (f"; with one seed of {_single(found)}, this is about these {'' if found.of_seeds else 'two '}trainings and says nothing of "
+                f"the two settings: train at least {FEWEST_SEEDS} seeds of each")
     if found.seeds < FEWEST_SEEDS:
         return f"; {found.seeds} seeds do not show how far a seed moves a figure: train at least {FEWEST_SEEDS} of each"
     if not found.error:

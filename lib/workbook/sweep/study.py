@@ -16,7 +16,7 @@ from workbook.runs.folder import Run
 from workbook.studies.claim import value_words
 from workbook.studies.grids import Value
 from workbook.studies.settings import StudyRun, varying
-from workbook.studies.store import SavedStudy, save, saved_from, write_note, writing
+from workbook.studies.store import SavedStudy, require_own_folder, save, saved_from, write_note, writing
 from workbook.studies.study import Study, StudyError, read_study
 from workbook.sweep.command import INTERRUPTED, split_all, train_all
 from workbook.sweep.plan import Entry
@@ -30,6 +30,7 @@ def run_study(file: Path, given: Mapping[str, Value], slots: int | None, on: str
     """The exit code: 0, 1 when a run failed or was stopped from outside (the claims are judged from the others), 130 when interrupted."""
     options = split_all(given)
     study = read_study(file, options)
+    require_own_folder(study)
     console = open_console()
     _print_claims(study, console)
     plan, code = train_all(study.grids, slots, on, address, dry_run)

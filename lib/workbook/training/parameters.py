@@ -84,7 +84,7 @@ class Parameters(Asked):
     @field_validator("remedies")
     @classmethod
     def _remedies(cls, value: str) -> str:
-        if not value.strip():
+        if value.strip() in ("", "none"):
             return ""
         from workbook.remedies.registry import canonical  # only who asks for remedies loads them
 

@@ -18,6 +18,7 @@ from workbook.errors import RunError
 from workbook.files import outputs_root, read_json, write_text
 from workbook.runs.folder import Run, now
 from workbook.runs.listing import list_runs, unreadable
+from workbook.runs.reported import read_adopted
 from workbook.studies.store import known_studies, load_verdicts, study_folder
 from workbook.studies.verdicts import Verdict
 from workbook.views.compare.reported import REPORTED, with_reported
@@ -88,11 +89,15 @@ def page(root: Path) -> str:
 def _runs(root: Path) -> str:
     """Every run with its figures and links to its pages, and the folders that cannot be read, with the reasons."""
     runs = {run.name: run for run in list_runs()}
-    notes = list(filter(None, [unreadable()]))
     table = comparison(list(runs.values()))
-    datasets = sorted({str(name) for name in table["dataset"].dropna()} | set(_reported_datasets(root)))
+    try:
+        shown = with_reported(table, sorted({str(name) for name in table["dataset"].dropna()} | set(_reported_datasets(root))))
+        broken = ""
+    except RunError as error:
+        shown, broken = table, f"No row of an adopted table is shown: {error}"
+    notes = list(filter(None, [unreadable(), broken]))
     rows = []
-    for row in with_reported(table, datasets).to_dict("records"):
+    for row in shown.to_dict("records"):
         run_of_row = runs.get(str(row["run"]))
         status = _status(row, run_of_row)
         cells = [_cell(status if name == "status" else row[name]) for name in RUN_COLUMNS]
@@ -114,7 +119,7 @@ def _status(row: Mapping[Any, Any], run: Run | None) -> str:
 def _reported_datasets(root: Path) -> list[str]:
     found = []
     for path in sorted((root / "reported").glob("*/*.json")):
-        found.append(str(read_json(path)["dataset"]))
+        found.append(str(read_adopted(path)["dataset"]))
     return found
 
 
@@ -136,11 +141,15 @@ def _studies(root: Path) -> str:
             notes.append(f'<p class="note">{html.escape(str(error))}</p>')
             continue
         links = ", ".join(_link(folder / file, file, root) for file in ("7_study.html", "note.md") if (folder / file).is_file())
-        rows += [_verdict_row(name, links, verdict) for verdict in verdicts]
+        rows += [_verdict_row(name, links, verdict) for verdict in verdicts] or [_no_claims(name, links)]
     if not rows:
         return "\n".join(["<p>No study has verdicts yet.</p>", *notes])
     heads = ["study", "claim", "verdict", "difference", "from", "to", "seeds", "images", "because", "pages"]
     return "\n".join([_table(heads, rows), *notes])
+
+
+def _no_claims(name: str, links: str) -> list[str]:
+    return [_cell(name), _cell("none: this study claims nothing"), *[_cell("")] * 7, _text(links)]
 
 
 def _verdict_row(name: str, links: str, verdict: Verdict) -> list[str]:

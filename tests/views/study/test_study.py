@@ -30,7 +30,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SavedStudy:
     )
     causes = (Cause(CLAIM, "class", "AP", "small", -0.2, -0.3, -0.1, 3), Cause(CLAIM, "box", "AP", "small", 0.02, -0.1, 0.14, 3))
     return SavedStudy(
-        name="mine", question="Why?", hypothesis="So.", claims=(CLAIM, OTHER), references=("Somebody 2020",), options={"seed": "0,1,2"},
+        name="mine", file="studies/mine.yaml", question="Why?", hypothesis="So.", claims=(CLAIM, OTHER), references=("Somebody 2020",),
+        options={"seed": "0,1,2"},
         datasets=("tree_crowns",), varies={"backbone": ["resnet18", "swin_t"]}, runs=tuple(run.name for run in runs),
         unfinished={"run-3": "killed"}, causes=causes, why_no_causes=(), verdicts=verdicts,
     )
