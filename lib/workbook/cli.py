@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from workbook import cli_data, cli_results
+from workbook.cli_options import Address, Jobs, RunName, Where
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
 from workbook.parameters import check as check_values
@@ -103,7 +104,7 @@ def run(**given: Any) -> None:
 
 
 @app.command(epilog="Example: workbook rerun faster_rcnn-tf_efficientnet_lite0-cb294171")
-def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")]) -> None:
+def rerun(name: RunName) -> None:
     """Train a finished run again, beside it, and compare every figure and the weights.
 
     Ends with code 1 when figures differ by more than 1e-9 on the same hardware with the same versions.
@@ -127,9 +128,9 @@ def rerun(name: Annotated[str, typer.Argument(metavar="RUN", help="a finished ru
 def sweep(
     file: Annotated[Path | None, typer.Argument(help="a YAML file of grids, such as studies/demo.yaml; options replace its keys")] = None,
     *,
-    jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
-    on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
-    address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
+    jobs: Jobs = None,
+    on: Where = "local",
+    address: Address = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan, train nothing")] = False,
     **given: Any,
 ) -> None:
@@ -148,9 +149,9 @@ def sweep(
 def study(
     file: Annotated[Path, typer.Argument(help="a YAML file of studies/: question, claims, grid; options replace the grid's keys")],
     *,
-    jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
-    on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
-    address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
+    jobs: Jobs = None,
+    on: Where = "local",
+    address: Address = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print claims and plan, train nothing")] = False,
     **given: Any,
 ) -> None:
@@ -190,12 +191,12 @@ def diagnose(
 
 @app.command(epilog="Example: workbook remedy faster_rcnn-tf_efficientnet_lite0-cb294171 --budget 30m")
 def remedy(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")],
+    name: RunName,
     size: Annotated[str, typer.Option(help="whose AP is to rise: small, medium, large or all")] = "small",
     budget: Annotated[str, typer.Option(help="the time for all of it, such as 30m or 2h; empty = as long as it takes")] = "",
-    jobs: Annotated[int | None, typer.Option(help="runs at once, sharing the cores; else 1, with Ray one a GPU or node", min=1)] = None,
-    on: Annotated[str, typer.Option(help="local, or ray: each run a task of a Ray cluster (docs/cluster.md)")] = "local",
-    address: Annotated[str, typer.Option(help="of the Ray cluster, such as auto; empty starts one on this machine")] = "",
+    jobs: Jobs = None,
+    on: Where = "local",
+    address: Address = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="diagnose, print the plan and its time, train nothing")] = False,
 ) -> None:
     """What would fix a run: remedies tried on images cut from train, the best one proven on val with fresh seeds.

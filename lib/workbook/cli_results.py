@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from workbook.cli_options import RunName
 from workbook.errors import WorkbookError
 from workbook.files import outputs_root
 from workbook.parameters import check as check_values
@@ -84,7 +85,7 @@ def report() -> None:
 
 @app.command(epilog="Example: workbook evaluate faster_rcnn-tf_efficientnet_lite0-cb294171 --remedies soft_nms")
 def evaluate(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="a finished run's name or folder; `workbook list` shows them")],
+    name: RunName,
     remedies: Annotated[str, typer.Option(help="those that need no training, joined with + or commas")] = "",
     overrides: Annotated[str, typer.Option(help="test settings: 'model.test_cfg.rcnn.score_thr=0.01', separated by spaces")] = "",
 ) -> None:
