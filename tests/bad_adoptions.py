@@ -85,11 +85,12 @@ def _texts(wrong: str, says: str, **files: str) -> Row:
     return OTHER_TOOLS, wrong, lambda place: adopt_run(place.root / "theirs", "pets"), says, REFUSED, arrange
 
 
-def _epochs(wrong: str, says: str, text: str) -> Row:
+def _epochs(wrong: str, says: str, text: str, log: str = "results.csv") -> Row:
     def arrange(place: Any) -> None:
         (place.root / "theirs").mkdir()
         (place.root / "theirs" / "predictions.json").write_text(json.dumps([SOUND]))
-        (place.root / "theirs" / "results.csv").write_text(text)
+        (place.root / "theirs" / log).write_text(text)
+        (place.root / "theirs" / "config.yaml").write_text("SOLVER:\n  IMS_PER_BATCH: 2\n")
 
     return OTHER_TOOLS, wrong, lambda place: adopt_run(place.root / "theirs", "pets"), says, REFUSED, arrange
 
@@ -108,6 +109,10 @@ ADOPTIONS = [
     _texts("YOLO's text files without a line", "holds no detection, so there is nothing to measure", val_1="\n"),
     _epochs("a results.csv of another program", "has no column epoch", "step,loss\n1,2\n"),
     _epochs("a results.csv that is cut off", "line 3: not 2 numbers", "epoch,train/box_loss\n1,2.0\n2\n"),
+    _epochs("detectron2's metrics.json with half a line", "metrics.json, line 2 is no JSON", '{"iteration": 19, "total_loss": NaN}\n'
+            '{"iteration": 39, "tot\n{"iteration": 59, "total_loss": 1.0}\n', log="metrics.json"),
+    _epochs("detectron2's metrics.json with a line without iteration", "metrics.json, line 2 has no iteration",
+            '{"iteration": 19, "total_loss": 1.5}\n{"total_loss": 1.0}\n', log="metrics.json"),
     _results("results that are cut off", "is not valid JSON", lambda place: json.dumps([SOUND])[:-9]),
     _results("the labels in the place of results", "give the file of the detections", lambda place: json.dumps(load(place.pets, "val"))),
     _results("results without a detection", "holds no detection, so there is nothing to measure", lambda place: "[]"),

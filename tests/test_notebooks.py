@@ -14,6 +14,7 @@ import pytest
 from scenes import make_dataset
 from small_run import NARROW
 from workbook.notebooks import NOTEBOOKS, write_html
+from workbook.runs.folder import Run, runs_root
 from workbook.runs.listing import list_runs
 from workbook.training.parameters import Parameters
 
@@ -84,8 +85,15 @@ def test_data_train_and_compare_one_after_the_other(root: Path) -> None:
     first = next(cell for cell in again.cells if cell.cell_type == "code" and any("image/png" in o.get("data", {}) for o in cell.outputs))
     assert "waterfall" in first.source and pictures(again) >= 8
 
-    browsed = outputs(through_papermill("4_browse", root, {"runs": run.name, "launch": True}))  # the App ends with the notebook
-    assert "small: lost at proposals" in browsed[0].data["text/html"]
+    adopted = adopted_detections(run, root)
+    diagnosed = workbook("diagnose", adopted)
+    assert diagnosed.returncode == 0, diagnosed.stderr
+    said = (runs_root() / adopted / "diagnosis.md").read_text()
+    assert "Made from detections alone" in said and "Both small objects are missed" in said and "no reported box that fits" in said
+
+    both = {"runs": f"{run.name},{adopted}", "launch": True}
+    browsed = outputs(through_papermill("4_browse", root, both))  # the App ends with the notebook
+    assert "small: lost at proposals" in browsed[0].data["text/html"] and "small: lost at unreported" in browsed[0].data["text/html"]
     assert "The App: http://127.0.0.1:" in "".join(output.get("text", "") for output in browsed)
 
     assert pictures(through_papermill("5_compare", root, {"dataset": "scenes"})) == 4
@@ -94,6 +102,16 @@ def test_data_train_and_compare_one_after_the_other(root: Path) -> None:
     assert compared.returncode == 0 and (root / "outputs" / "comparison.csv").read_text() == by_notebook
     listed = workbook("list")
     assert run.name in listed.stdout and "done" in listed.stdout
+
+
+def adopted_detections(run: Run, root: Path) -> str:
+    """The run's own detections, adopted as if another program had written them; the name of that run."""
+    theirs = root / "theirs" / "predictions.json"
+    theirs.parent.mkdir()
+    theirs.write_text((run.folder / "predictions.json").read_text())
+    adopted = workbook("adopt", str(theirs), "--dataset", "scenes")
+    assert adopted.returncode == 0, adopted.stderr
+    return next(other.name for other in list_runs() if other.name.startswith("adopted-theirs-"))
 
 
 @pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS.glob("*.ipynb")])

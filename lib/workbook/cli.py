@@ -19,7 +19,6 @@ from workbook.cli_options import Address, Jobs, RunName, Where
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
 from workbook.parameters import check as check_values
-from workbook.runs.folder import require_model
 from workbook.runs.listing import FIRST_RUN, finished_run, open_run
 from workbook.terminal import exit_when_stopped, open_console
 from workbook.training.parameters import Parameters, check_parameters
@@ -181,8 +180,6 @@ def diagnose(
     check_values(DiagnosisParameters, {"run": name, "other": other, "iou": iou})
     chosen = finished_run(name)
     beside = finished_run(other) if other else None
-    for diagnosed in filter(None, (chosen, beside)):
-        require_model(diagnosed, "a diagnosis")
     page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {
         "run": str(chosen.folder), "other": str(beside.folder) if beside else "", "iou": iou})
     Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))

@@ -14,7 +14,7 @@ import pandas as pd
 
 from workbook.data.mmdet_dataset import OrderedCocoDataset, let_through, resized_meta
 from workbook.data.windows import MIN_VISIBLE, clip, visible_share
-from workbook.diagnosis.family import Family
+from workbook.diagnosis.family import ModelFamily
 from workbook.evaluation.sizes import AREA_RANGES, in_size, size_of
 from workbook.models.assigners import Assigned
 
@@ -37,7 +37,7 @@ COLUMNS: dict[str, str] = {
 LEFT_OUT = "mmdet's loader leaves it out: under one pixel wide or high, without area, or outside the image"
 
 
-def assignable(family: Family, model: Any, dataset: OrderedCocoDataset) -> pd.DataFrame:
+def assignable(family: ModelFamily, model: Any, dataset: OrderedCocoDataset) -> pd.DataFrame:
     """One row an object of the dataset (no crowds), columns as in COLUMNS.
 
     Boxes that mmdet's loader leaves out have no positive, and the table says so. Where the dataset has windows, an object's
@@ -59,7 +59,7 @@ def assignable(family: Family, model: Any, dataset: OrderedCocoDataset) -> pd.Da
 
 
 def _of_image(
-    family: Family, model: Any, dataset: OrderedCocoDataset, index: int, annotations: list[dict[str, Any]]
+    family: ModelFamily, model: Any, dataset: OrderedCocoDataset, index: int, annotations: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """A row an annotation: of the view, whole or window, that gives the object the most positives; the first of equals."""
     info = dataset.data_infos[index]
@@ -78,7 +78,7 @@ def _of_image(
 
 
 def _of_view(
-    family: Family, model: Any, dataset: OrderedCocoDataset, info: dict[str, Any], annotations: list[dict[str, Any]],
+    family: ModelFamily, model: Any, dataset: OrderedCocoDataset, info: dict[str, Any], annotations: list[dict[str, Any]],
     gt_boxes_xyxy: np.ndarray, loaded: np.ndarray,
 ) -> list[dict[str, Any]]:
     """A row an annotation. info: with the size of the view. gt_boxes_xyxy: pixels of the view. loaded: bool, is in it."""

@@ -14,7 +14,7 @@ from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.data.reading import of_classes
 from workbook.diagnosis.assignable import assignable
 from workbook.diagnosis.false_positives import FalsePositiveGains, classify, gains
-from workbook.diagnosis.family import Family, family_of
+from workbook.diagnosis.family import Family, ModelFamily, family_of
 from workbook.diagnosis.follow import ObjectTrace, follow
 from workbook.diagnosis.oracle import ImageObjects, Replay
 from workbook.diagnosis.stage import Stage
@@ -88,7 +88,7 @@ def diagnose(
 
 
 def _diagnose_image(
-    family: Family, model: nn.Module, batch: dict[str, Any], objects: ImageObjects, val: OrderedCocoDataset, index: int,
+    family: ModelFamily, model: nn.Module, batch: dict[str, Any], objects: ImageObjects, val: OrderedCocoDataset, index: int,
     iou: float,
 ) -> ImageDiagnosis:
     probe = probe_views(family, model, batch, objects, val, index)
@@ -205,7 +205,7 @@ def detection_table(
 
 
 def _assignable_tables(
-    family: Family, model: nn.Module, datasets: Mapping[str, OrderedCocoDataset | None]
+    family: ModelFamily, model: nn.Module, datasets: Mapping[str, OrderedCocoDataset | None]
 ) -> tuple[pd.DataFrame | None, str]:
     """The tables of train and val in one, or None and why it cannot be made."""
     try:

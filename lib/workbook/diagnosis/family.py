@@ -32,17 +32,32 @@ class ImageProbe:
     rank: np.ndarray  # [candidates] of each by score, from 1
 
 
-class Family(ABC):
-    """A kind of detector: which models are of it, what one image is inside it, and its words.
-
-    A detector of a new kind is one file with a subclass and an instance of it. Where `assign` is not known the table of
-    what can be assigned is left out, and the rest of the diagnosis is still made.
-    """
+class Family:
+    """A kind of detector, or of what is left of one: its words, and the stages that its costs are split into."""
 
     key: ClassVar[str]
     candidate_noun: ClassVar[str]  # what its candidates are called, in the plural
     own_stages: ClassVar[tuple[Stage, ...]] = ()  # beside those that every family has, or that name it
     cut_words: ClassVar[Mapping[str, str]]  # ImageProbe.candidate_cut → why no candidate is on the object
+
+    @cached_property
+    def parts(self) -> tuple[Stage, ...]:
+        """Every stage in its order, with those that no oracle can mend: what the cost of a detector is split into."""
+        found = [*self.own_stages, *(stage for stage in stages_of(self.key) if stage not in self.own_stages)]
+        return tuple(sorted(found, key=lambda stage: stage.order))
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that have an oracle, in their order."""
+        return tuple(stage for stage in self.parts if stage.oracle is not None)
+
+
+class ModelFamily(Family, ABC):
+    """A kind of detector whose model is at hand: which models are of it, and what one image is inside it.
+
+    A detector of a new kind is one file with a subclass and an instance of it. Where `assign` is not known the table of
+    what can be assigned is left out, and the rest of the diagnosis is still made.
+    """
 
     @abstractmethod
     def matches(self, model: nn.Module) -> bool:
@@ -65,17 +80,6 @@ class Family(ABC):
         resized: the image's meta after the pipeline's resize and pad. Raises UnknownAssignerError for an assigner that
         is not known here.
         """
-
-    @cached_property
-    def parts(self) -> tuple[Stage, ...]:
-        """Every stage in its order, with those that no oracle can mend: what the cost of a detector is split into."""
-        found = [*self.own_stages, *(stage for stage in stages_of(self.key) if stage not in self.own_stages)]
-        return tuple(sorted(found, key=lambda stage: stage.order))
-
-    @cached_property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages that have an oracle, in their order."""
-        return tuple(stage for stage in self.parts if stage.oracle is not None)
 
     @torch.no_grad()
     def finest_stride(self, model: Any) -> float:
@@ -109,12 +113,13 @@ def families() -> tuple[Family, ...]:
     return tuple(plugins(package, Family))
 
 
-def family_of(model: nn.Module) -> Family:
+def family_of(model: nn.Module) -> ModelFamily:
     """The family of this detector, the most special one that matches. Raises ValueError for one of no known family."""
-    matching = [family for family in families() if family.matches(model)]
+    of_models = [family for family in families() if isinstance(family, ModelFamily)]
+    matching = [family for family in of_models if family.matches(model)]
     if matching:
         return max(matching, key=lambda family: len(type(family).__mro__))
-    known = ", ".join(family.candidate_noun for family in families())
+    known = ", ".join(family.candidate_noun for family in of_models)
     raise ValueError(f"{type(model).__name__} has none of {known}: the diagnosis does not know its stages")
 
 

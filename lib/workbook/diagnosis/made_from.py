@@ -20,7 +20,7 @@ from workbook.data.reading import read_coco
 from workbook.errors import RunError
 from workbook.models.device import has_bf16
 from workbook.models.weights import sha256
-from workbook.runs.folder import Run
+from workbook.runs.folder import Run, has_detections_alone
 from workbook.training.environment import versions
 
 # What computes a diagnosis: rooms, and single modules, of the package.
@@ -39,7 +39,7 @@ class MadeFrom:
     precision: str
     versions: dict[str, str]
     code: str
-    checkpoint: str
+    checkpoint: str  # empty where only detections are at hand
     predictions: str
     val: str
     train: str
@@ -69,12 +69,12 @@ def take_fingerprint(run: Run, config: Config, iou: float, device: torch.device)
     """What a diagnosis made now would be made from. Raises RunError for a file that is missing."""
     trained_in = (run.record.get("settings") or {}).get("precision", "fp32")
     files = {
-        "checkpoint": run.best_checkpoint, "predictions": run.folder / "predictions.json",
-        "val": Path(config.data.val.ann_file), "train": Path(config.data.train.ann_file),
+        "predictions": run.folder / "predictions.json", "val": Path(config.data.val.ann_file), "train": Path(config.data.train.ann_file),
     }
+    checkpoint = "" if has_detections_alone(run) else _hash(run.best_checkpoint)
     return MadeFrom(
         iou=float(iou), device=str(device), precision=trained_in if has_bf16(device) else "fp32", versions=versions(),
-        code=_code(), **{name: _hash(path) for name, path in files.items()}, pictures=_pictures(config),
+        code=_code(), checkpoint=checkpoint, **{name: _hash(path) for name, path in files.items()}, pictures=_pictures(config),
     )
 
 

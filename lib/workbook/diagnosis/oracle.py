@@ -59,7 +59,7 @@ class Candidates:
 
     candidate: np.ndarray  # [predictions] index of the candidate that gives it
     label: np.ndarray  # [predictions]
-    score: np.ndarray  # [predictions] float32
+    score: np.ndarray  # [predictions] float32, where a detector gives it
     boxes_xywh: np.ndarray  # [predictions, 4]
     named: np.ndarray  # [predictions] bool: the candidate says this class: over the threshold, or its highest of all
     priors_xywh: np.ndarray  # [candidates, 4] the proposal; the predicted box where there are no proposals
@@ -80,7 +80,7 @@ class Candidates:
     @cached_property
     def highest(self) -> np.ndarray:
         """[candidates] its highest score for any class."""
-        highest = np.zeros(len(self.gt_index), np.float32)
+        highest = np.zeros(len(self.gt_index), self.score.dtype)
         np.maximum.at(highest, self.candidate, self.score)
         return highest
 

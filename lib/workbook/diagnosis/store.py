@@ -28,7 +28,9 @@ from mmdet.datasets import build_dataset
 from workbook.data.reading import of_classes, read_coco
 from workbook.diagnosis.assignable import unreachable_share
 from workbook.diagnosis.diagnose import Diagnosis, diagnose
+from workbook.diagnosis.families.detections import DETECTIONS
 from workbook.diagnosis.family import Family, family_by_key
+from workbook.diagnosis.from_detections import diagnose_detections
 from workbook.diagnosis.made_from import MadeFrom, take_fingerprint
 from workbook.diagnosis.trace import of_size
 from workbook.diagnosis.waterfall import Waterfall
@@ -38,7 +40,7 @@ from workbook.evaluation.sizes import FIGURE_OF
 from workbook.files import read_json, write_json, write_parquet
 from workbook.models.device import pick_device
 from workbook.runs.data import run_config
-from workbook.runs.folder import Run, require_model
+from workbook.runs.folder import Run, has_detections_alone
 from workbook.runs.load import load_trained
 
 # A figure that differs by less from the run's own is the same: sums in another order.
@@ -77,16 +79,26 @@ class SavedDiagnosis:
         return Path(self.config.data.val.img_prefix)
 
     @property
+    def of_detections_alone(self) -> bool:
+        """Whether no model was at hand: see from_detections.py for what such a diagnosis can say."""
+        return self.family is DETECTIONS
+
+    @property
+    def _model(self) -> Mapping[str, Any]:
+        """Its config; empty where only detections are at hand."""
+        return self.config.get("model") or {}
+
+    @property
     def anchor_iou(self) -> float | None:
         """The IoU that an object's best anchor needs to be assigned; None without such a rule."""
-        training = self.config.model.train_cfg or {}
+        training = self._model.get("train_cfg") or {}
         assigner = (training.get("rpn") or training).get("assigner", {})
         return float(assigner["min_pos_iou"]) if assigner.get("type") == "MaxIoUAssigner" else None
 
     @property
     def proposal_limit(self) -> int | None:
         """How many proposals of an image the detector takes; None for a detector without proposals."""
-        rpn = (self.config.model.get("test_cfg") or {}).get("rpn")
+        rpn = (self._model.get("test_cfg") or {}).get("rpn")
         return int(rpn["max_per_img"]) if rpn else None
 
     @cached_property
@@ -125,12 +137,19 @@ def load_or_diagnose(run: Run, iou: float = 0.5, device: str = "auto") -> SavedD
     made_from = take_fingerprint(run, config, iou, pick_device(device))
     if _why_not_current(run, made_from):
         with run.acquire():
-            model, _ = load_trained(run, made_from.device)
-            val = build_dataset(config.data.val)
-            # without augmentation: each object in the size in which validation shows it
-            train = build_dataset({**config.data.train, "pipeline": config.data.val.pipeline})
-            save(run, diagnose(model, val, train, iou=iou), made_from)
+            save(run, _diagnose(run, config, made_from), made_from)
     return _read(run, config)
+
+
+def _diagnose(run: Run, config: Config, made_from: MadeFrom) -> Diagnosis:
+    if has_detections_alone(run):
+        val = config.data.val
+        found = Detections.from_coco(read_json(run.folder / "predictions.json"))
+        return diagnose_detections(of_classes(read_coco(Path(val.ann_file)), val.classes), found, iou=made_from.iou)
+    model, _ = load_trained(run, made_from.device)
+    # without augmentation: each object in the size in which validation shows it
+    train = build_dataset({**config.data.train, "pipeline": config.data.val.pipeline})
+    return diagnose(model, build_dataset(config.data.val), train, iou=made_from.iou)
 
 
 def load(run: Run) -> SavedDiagnosis:
@@ -207,7 +226,6 @@ def _why_another(run: Run, made_from: MadeFrom) -> Iterator[str]:
 def _require_done(run: Run) -> None:
     if run.status != "done":
         raise RunError(f"{run.name} is {run.status}: only a finished run can be diagnosed. `workbook list` shows which are")
-    require_model(run, "a diagnosis")
 
 
 def _why_not_current(run: Run, made_from: MadeFrom, same_place: bool = False) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 
 from workbook.data.mmdet_dataset import OrderedCocoDataset
 from workbook.data.windows import Window, cut_by_border, visible_share
-from workbook.diagnosis.family import Family, ImageProbe
+from workbook.diagnosis.family import ImageProbe, ModelFamily
 from workbook.diagnosis.oracle import Candidates, ImageObjects, Suppressed
 from workbook.evaluation.boxes import to_xyxy
 from workbook.evaluation.merging import merge
@@ -35,7 +35,7 @@ class _View:
 
 
 def probe_views(
-    family: Family, model: nn.Module, batch: dict[str, Any], objects: ImageObjects, dataset: OrderedCocoDataset,
+    family: ModelFamily, model: nn.Module, batch: dict[str, Any], objects: ImageObjects, dataset: OrderedCocoDataset,
     index: int,
 ) -> ImageProbe:
     """The probe of image `index` in all views in which it is tested. batch: the whole image, as validation makes it.

@@ -130,12 +130,17 @@ class Run:
             lease.release()
 
 
+def has_detections_alone(run: Run) -> bool:
+    """Whether the run was adopted from detections: it has no model."""
+    return "origin" in run.record and not run.best_checkpoint.exists()
+
+
 def require_model(run: Run, wanted: str) -> None:
-    """Raises RunError for a run that was adopted from detections, which has no model. wanted: what needs one, such as `a diagnosis`."""
-    origin = run.record.get("origin")
-    if origin and not run.best_checkpoint.exists():
-        raise RunError(f"{run.name} was adopted from {origin['path']} and has no model, which {wanted} needs. `workbook list`, `workbook "
-                       f"compare` and `workbook report` show it; for {wanted} train a detector here (`workbook run`) and name that run")
+    """Raises RunError for a run that was adopted from detections. wanted: what needs a model, such as `an evaluation`."""
+    if has_detections_alone(run):
+        raise RunError(f"{run.name} was adopted from {run.record['origin']['path']} and has no model, which {wanted} needs. `workbook "
+                       f"diagnose`, `browse` and `compare` read its detections; for {wanted} train a detector here (`workbook run`) and "
+                       "name that run")
 
 
 def require_trained_here(run: Run, wanted: str) -> None:

@@ -205,16 +205,27 @@ def test_a_folder_with_results_is_named_for_itself(pets: Path, tmp_path: Path, f
 
 
 def test_a_run_without_a_model_says_what_it_is_good_for(pets: Path, tmp_path: Path) -> None:
-    from workbook.diagnosis.store import load, load_or_diagnose
     from workbook.runs.load import load_trained
     from workbook.search.question import ask_question
     from workbook.training.evaluate import evaluate_run
     from workbook.training.rerun import rerun
 
     run = adopt_run(put(tmp_path / "yolo.json", detections(pets)), "pets").run
-    for ask in (load, load_or_diagnose, load_trained, lambda run: ask_question(run, "small"), evaluate_run, rerun):
+    for ask in (load_trained, lambda run: ask_question(run, "small"), evaluate_run, rerun):
         with pytest.raises(RunError, match=r"was adopted from .*yolo\.json,? and (has no model, which .* needs|.* trains like it)"):
             ask(run)
+
+
+def test_a_run_without_a_model_is_diagnosed_by_its_detections(pets: Path, tmp_path: Path) -> None:
+    from workbook.diagnosis import store
+    from workbook.views.diagnosis.summary import summarize
+
+    entries = detections(pets)
+    run = adopt_run(put(tmp_path / "yolo.json", entries), "pets").run
+    found = store.load_or_diagnose(run)
+    assert found.trace["detected"].all() and len(found.trace) == len(load(pets, "val")["annotations"])
+    assert store.load(run).waterfall == found.waterfall and not found.disagreement
+    assert "Made from detections alone" in summarize(found, "all") and str(tmp_path / "yolo.json") in summarize(found, "all")
 
 
 def test_a_class_of_val_without_objects_is_no_obstacle(pets: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from mmdet.core.utils import filter_scores_and_topk
 from torch import Tensor, nn
 
-from workbook.diagnosis.family import Family, ImageProbe
+from workbook.diagnosis.family import ImageProbe, ModelFamily
 from workbook.diagnosis.nearest import candidates_found, nearest_candidates
 from workbook.diagnosis.oracle import NEAR, Candidates, ImageObjects, Suppressed
 from workbook.diagnosis.probing import best_object, first_cut, nms, ranks, survey, to_numpy
@@ -25,7 +25,7 @@ from workbook.models.hooks import recorded_calls
 BY_NO_POINT, BY_THRESHOLD, BY_TOP_K = "no point's box is near it", "score threshold", "pre-NMS top-k"
 
 
-class Dense(Family):
+class Dense(ModelFamily):
     """A candidate is a point with a prediction in the NMS."""
 
     key = "dense"

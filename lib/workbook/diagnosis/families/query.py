@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbook.diagnosis.family import Family, ImageProbe
+from workbook.diagnosis.family import ImageProbe, ModelFamily
 from workbook.diagnosis.nearest import candidates_found, nearest_candidates
 from workbook.diagnosis.oracle import NEAR, Candidates, ImageObjects, Suppressed, first_of_each
 from workbook.diagnosis.probing import best_object, first_cut, nms, ranks, survey, to_numpy
@@ -20,7 +20,7 @@ from workbook.models.hooks import recorded_calls
 BY_NO_QUERY = "no query's box is near it"
 
 
-class Query(Family):
+class Query(ModelFamily):
     """A candidate is a query."""
 
     key = "query"

@@ -14,7 +14,7 @@ import torch
 from mmcv.ops import batched_nms
 from torch import nn
 
-from workbook.diagnosis.family import Family, ImageProbe, prune
+from workbook.diagnosis.family import ImageProbe, ModelFamily, prune
 from workbook.diagnosis.oracle import FITS, Candidates, ImageObjects, Suppressed
 from workbook.diagnosis.probing import best_object, first_cut, nms, survey, to_numpy
 from workbook.evaluation.boxes import iou_table, to_xywh, to_xyxy
@@ -25,7 +25,7 @@ Suppress = Callable[[Candidates], Suppressed]
 BY_NO_ANCHOR, BY_TOP_K, BY_NMS, BY_LIMIT = "no anchor reaches it", "pre-NMS top-k", "RPN NMS", "RPN max_per_img"
 
 
-class TwoStage(Family):
+class TwoStage(ModelFamily):
     """A candidate is a proposal with what the RoI head predicts for it."""
 
     key = "two_stage"

@@ -25,9 +25,10 @@ from workbook.errors import RunError
 from workbook.files import WRITABLE, write_json, write_text
 from workbook.runs.adopt.choose import Chosen, choose
 from workbook.runs.adopt.coco_results import read_results
+from workbook.runs.adopt.epochs import compared, epochs_of
 from workbook.runs.adopt.errors import listed
 from workbook.runs.adopt.find import YOLO_TXT, Found, find_results
-from workbook.runs.adopt.yolo_txt import epochs_of, label_files, read_label_files
+from workbook.runs.adopt.yolo_txt import label_files, read_label_files
 from workbook.runs.config import write_config
 from workbook.runs.folder import Run, now, runs_root
 from workbook.runs.numbers import next_number
@@ -56,14 +57,15 @@ def adopt_run(path: Path, dataset: str) -> Adopted:
     require_sound(data)
     texts = label_files(found.results) if found.kind == YOLO_TXT else []
     entries = read_label_files(texts, data.val["images"]) if texts else read_results(found.results)
-    lines = epochs_of(found.results if texts else found.results.parent)
+    epochs = epochs_of(found.results, len(data.train["images"]))
     files = {str(found.results.resolve()): _digest(texts or [found.results])}
     run = Run(runs_root() / _name(found, files, data))
     if run.folder.is_dir():
         origin = run.record["origin"]
         return Adopted(run, True, (*origin["notes"], *run.record["warnings"]))
     chosen = _doubted(choose(entries, data.val), data)
-    _write(run, found, files, data, chosen, lines)
+    chosen = replace(chosen, notes=(*chosen.notes, *compared(epochs, chosen.figures.metrics["bbox_mAP"])))
+    _write(run, found, files, data, chosen, epochs.lines)
     return Adopted(run, False, (*chosen.notes, *chosen.warnings))
 
 

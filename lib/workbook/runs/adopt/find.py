@@ -20,8 +20,8 @@ TOOLS = {
         "jsonfile_prefix=results (mmdet 2), or with test_evaluator.format_only=True and test_evaluator.outfile_prefix=results (mmdet 3), "
         "and adopt results.bbox.json"),
     ("args.yaml", "results.csv", "weights/*.pt"): (
-        "a training of ultralytics", "write them with `yolo val model=weights/best.pt data=DATA.yaml save_json=True`, and adopt the "
-        "predictions.json"),
+        "a training of ultralytics", "write them beside it with `yolo val model=weights/best.pt data=DATA.yaml save_json=True "
+        "project=THE_FOLDER_ABOVE name=ITS_NAME exist_ok=True`, and adopt the folder"),
     ("config.yaml", "metrics.json", "model_final.pth"): (
         "an output folder of detectron2", "write them with tools/train_net.py --eval-only, and adopt "
         "inference/coco_instances_results.json"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,37 +93,3 @@ def _entry(line: str, image_id: int, sides: tuple[int, int]) -> dict[str, Any]:
     across, down = sides
     box = [(x - width / 2) * across, (y - height / 2) * down, width * across, height * down]
     return {"image_id": image_id, "category_id": int(kind), "bbox": box, "score": score}
-
-
-# ---- the training beside it ------------------------------------------------------------------------------------------
-
-
-def epochs_of(folder: Path) -> list[Mapping[str, Any]]:
-    """`results.csv` of a training of ultralytics as lines of a run's log; none where there is no such file.
-
-    Its mAP is by ultralytics' own code (no crowds, sizes or 100 detections), so it is kept under names of its own.
-    """
-    path = folder / "results.csv"
-    if not path.is_file():
-        return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in _lines(path) if line.strip()]
-    header = rows[0] if rows else []
-    if "epoch" not in header:
-        raise AdoptError(f"{path} has no column epoch: it is not what ultralytics writes. Move it away, or put the right one there")
-    lines: list[Mapping[str, Any]] = []
-    for number, row in enumerate(rows[1:], start=2):
-        try:
-            values = dict(zip(header, map(float, row), strict=True))
-        except ValueError:
-            raise AdoptError(f"{path}, line {number}: not {len(header)} numbers. Repair it, or move the file away") from None
-        epoch = int(values["epoch"])
-        for mode, prefix in (("train", "train/"), ("val", "val/")):
-            figures = {f"loss_{key.removeprefix(prefix).removesuffix('_loss')}": value
-                       for key, value in values.items() if key.startswith(prefix) and math.isfinite(value)}
-            lines.append({"mode": mode, "epoch": epoch, "step": epoch, **figures, **(_own_map(values) if mode == "val" else {})})
-    return lines
-
-
-def _own_map(values: Mapping[str, float]) -> dict[str, float]:
-    names = {"metrics/mAP50-95(B)": "ultralytics_mAP50-95", "metrics/mAP50(B)": "ultralytics_mAP50"}
-    return {name: values[key] for key, name in names.items() if math.isfinite(values.get(key, math.nan))}

@@ -38,7 +38,7 @@ def summarize(diagnosis: SavedDiagnosis, size: str = "small") -> str:
         others = ", ".join(f"{count} {name}" for name, count in there.items()) or "none at all"
         return f"**Val has no {noun}s**, so nothing can be said of them. It has: {others}."
     parts = [
-        another_detector(diagnosis), missed(diagnosis, objects, noun), not_assignable(diagnosis, size),
+        another_detector(diagnosis), from_detections_alone(diagnosis), missed(diagnosis, objects, noun), not_assignable(diagnosis, size),
         precision_now(diagnosis, objects, size), cost_table(diagnosis, size), next_to_nothing(diagnosis, size),
         what_helps(diagnosis, objects, size), where_made(diagnosis),
     ]
@@ -51,6 +51,23 @@ def another_detector(diagnosis: SavedDiagnosis) -> str:
         return ""
     return ("**The detector diagnosed here is not quite the one that the run measured**: "
             f"{'; '.join(map(as_text, diagnosis.disagreement))}. Diagnose it where the run was trained to speak of that one.")
+
+
+def from_detections_alone(diagnosis: SavedDiagnosis) -> str:
+    """What a diagnosis without the model can and cannot say; "" for one with it."""
+    if not diagnosis.of_detections_alone:
+        return ""
+    return ("**Made from detections alone; the model is not at hand.** What happened before a box was reported cannot be seen: all of it "
+            "is counted under unreported, which costs at most what stands there. Class, box, suppression and ranking cost at least what "
+            "stands there, as far as the reported boxes show. " + _lowest_score(diagnosis))
+
+
+def _lowest_score(diagnosis: SavedDiagnosis) -> str:
+    table = diagnosis.detections
+    if table.empty:
+        return ""
+    most = int(table["image_id"].value_counts().max())
+    return f"The lowest score in the file is {table['score'].min():.3g}, and no image has more than {counted(most, 'detection')}."
 
 
 def missed(diagnosis: SavedDiagnosis, objects: pd.DataFrame, noun: str) -> str:
@@ -162,7 +179,7 @@ def _cost(cost: Cost, of_size: SizeWaterfall) -> str:
 def next_to_nothing(diagnosis: SavedDiagnosis, size: str) -> str:
     """The stages whose cost is small for sure: both bounds of its interval are near 0."""
     of_size = diagnosis.waterfall.metrics["AP"][size]
-    if of_size.is_few:
+    if of_size.is_few or diagnosis.of_detections_alone:  # there a cost is what it is at least
         return ""
     small = [
         f"{cost.stage} (at most {cost.high:.3f})" for cost in of_size.stages
@@ -238,7 +255,9 @@ def _remedies(part: Stage, diagnosis: SavedDiagnosis) -> str:
 
 
 def where_made(diagnosis: SavedDiagnosis) -> str:
-    """Where and in which numbers the detector computed."""
+    """Where and in which numbers the detector computed; of detections alone, whose they are."""
+    if diagnosis.of_detections_alone:
+        return f"Diagnosed from the detections of {as_text(str(diagnosis.run.record['origin']['path']))}."
     made = diagnosis.made_from
     versions = ", ".join(f"{name} {made.versions[name]}" for name in ("torch", "mmdet") if name in made.versions)
     return f"Diagnosed on {made.device} in {made.precision}, {versions}."
