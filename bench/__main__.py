@@ -24,7 +24,7 @@ operators on the same config, weights and images; both sides take turns. A figur
 The seconds of every turn, with the commit they were taken at, are in `results.json`.
 
 {table}"""
-ROWS = ("P1", "P1e", "P1s", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P12", "P14", "P15", "P16")
+ROWS = ("P1", "P1e", "P1s", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P12", "P13", "P14", "P15", "P16")
 
 
 def main(asked: list[str]) -> None:
@@ -36,7 +36,7 @@ def main(asked: list[str]) -> None:
 
 
 def measure(keys: list[str]) -> None:
-    from bench import numbers, scale, training, whole
+    from bench import fiftyone_speed, numbers, scale, training, whole
     from bench.row import Row, machine
     from workbook.files import write_json, write_text
     from workbook.training.environment import git_commit, versions
@@ -48,7 +48,7 @@ def measure(keys: list[str]) -> None:
     commit = git_commit()  # once: the first row changes README
     for key in keys:
         print(f"{key} ...", flush=True)
-        room = next(room for room in (training, numbers, scale, whole) if hasattr(room, key.lower()))
+        room = next(room for room in (training, numbers, scale, whole, fiftyone_speed) if hasattr(room, key.lower()))
         rows: list[Row] = getattr(room, key.lower())()
         for row in rows:
             print(f"  {row.work}: stock {row.stock or 'none'}, ours {row.ours}; {row.figure} (target {row.target})", flush=True)

@@ -20,8 +20,8 @@ def _fewer(number: int) -> Remedy:
 
     return Remedy(
         key=f"redrawn_{number}", title=f"Redrawn {number}", about=f"{number} anchors fewer are drawn of an image",
-        stages=("proposals", "class"), families=(TWO_STAGE,), trains=True, cost="none", sources=(Source("made for this bench", "no effect but chance"),),
-        traps=("a gain of it is chance",), apply=apply,
+        stages=("proposals", "class"), families=(TWO_STAGE,), trains=True, cost="none",
+        sources=(Source("made for this bench", "no effect but chance"),), traps=("a gain of it is chance",), apply=apply,
     )
 
 

@@ -30,11 +30,14 @@ from workbook.diagnosis.stages.ranking import RANKING
 from workbook.diagnosis.stages.suppression import SUPPRESSION
 from workbook.diagnosis.suspects import NO_LABEL, OTHER_CLASS
 from workbook.files import shared_lock
+from workbook.progress import progress_bar
 
 if TYPE_CHECKING:  # it imports matplotlib, and `workbook browse` draws nothing
     from pandas.io.formats.style import Styler
 
 OBJECTS = "ground_truth"
+AT_ONCE = 200  # images whose boxes are written in one call
+MANY = 500  # images from which on a bar is shown
 OURS = "workbook_views"  # in the dataset's info: the names of the views that a rebuild may replace
 # A false positive has the color of the stage that would have to be better.
 MATCH_COLORS = {OUTCOMES[TRUE]: DETECTED_COLOR, "duplicate": SUPPRESSION.color, "wrong class": CLASS.color, "poor box": BOX.color,
@@ -128,10 +131,16 @@ def _write_labels(fo: Any, dataset: Any, field: str, labels: Iterable[tuple[int,
             dataset.add_sample_field(f"{field}.detections.{name}", kinds[kind])
     now = datetime.now(UTC)
     ids, image_ids = dataset.values(["id", "image_id"])
-    get_db_conn()[dataset._sample_collection_name].bulk_write([
-        UpdateOne({"_id": ObjectId(id_)}, {"$set": {
-            field: {"_cls": "Detections", "detections": of_image[image_id]}, "last_modified_at": now}})
-        for id_, image_id in zip(ids, image_ids, strict=True)], ordered=False)
+    samples = list(zip(ids, image_ids, strict=True))
+    collection = get_db_conn()[dataset._sample_collection_name]
+    with progress_bar(len(samples), f"boxes of {field}", "image", quiet=len(samples) < MANY) as bar:
+        for start in range(0, len(samples), AT_ONCE):
+            some = samples[start : start + AT_ONCE]
+            collection.bulk_write([
+                UpdateOne({"_id": ObjectId(id_)}, {"$set": {
+                    field: {"_cls": "Detections", "detections": of_image.pop(image_id, [])}, "last_modified_at": now}})
+                for id_, image_id in some], ordered=False)
+            bar.update(len(some))
     dataset.reload()
 
 
