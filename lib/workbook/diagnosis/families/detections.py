@@ -2,7 +2,7 @@
 
 from workbook.diagnosis.family import Family
 
-BY_NO_BOX, BY_POOR_BOX = "no reported box is near it", "no reported box fits it"
+BY_NO_BOX, BY_POOR_BOX = "none near", "none fits"
 
 
 class Detections(Family):
