@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from workbook.cli_options import Address, Jobs, RunName, Where
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
 from workbook.parameters import check as check_values
+from workbook.runs.folder import Run
 from workbook.runs.listing import FIRST_RUN, finished_run, open_run
 from workbook.terminal import exit_when_stopped, open_console
 from workbook.training.parameters import Parameters, check_parameters
@@ -180,10 +181,20 @@ def diagnose(
     check_values(DiagnosisParameters, {"run": name, "other": other, "iou": iou})
     chosen = finished_run(name)
     beside = finished_run(other) if other else None
+    _diagnose_here([run for run in (chosen, beside) if run and not (run.folder / "waterfall.json").exists()], iou)
     page = execute_notebook("3_diagnose", chosen.folder / "3_diagnose.ipynb", {
         "run": str(chosen.folder), "other": str(beside.folder) if beside else "", "iou": iou})
     Console().print(Markdown((chosen.folder / "diagnosis.md").read_text()))
     print(f"page: {page}")
+
+
+def _diagnose_here(runs: Sequence[Run], iou: float) -> None:
+    """In this process, where it shows how far it is; a notebook then only reads."""
+    if runs:
+        from workbook.diagnosis.store import load_or_diagnose
+
+        for run in runs:
+            load_or_diagnose(run, iou)
 
 
 @app.command(epilog="Example: workbook remedy faster_rcnn-tf_efficientnet_lite0-cb294171 --budget 30m")

@@ -11,6 +11,7 @@ import pytest
 
 from made_proofs import NOTHING_HELPS
 from made_samples import trainings
+from workbook.errors import RunError
 from workbook.proofs.curve import Curve
 from workbook.proofs.store import save_proof, search_folder
 from workbook.runs.folder import Run
@@ -43,11 +44,32 @@ def test_a_search_within_a_budget_goes_on_with_the_arms_that_it_planned(tmp_path
     arms = [Arm((key,), frozenset({key}), ("box",), promise, 1.0) for key, promise in (("a", 0.3), ("b", 0.2), ("c", 0.1))]
     plan = make_plan(arms, Pace(60.0, 80.0, 3.0, 1), 420)
     assert len(plan.trained) > 0 and (plan.seeds < 3 or len(plan.trained) < 3)
-    command._save_plan(tmp_path, plan, 420)
+    command._save_plan(tmp_path, plan, 420, is_done=False)
     again = command._plan_of(tmp_path, arms, 420)
     assert again is not None
     assert (again.trained, again.seeds, again.has_proof) == (plan.trained, plan.seeds, plan.has_proof)
     assert command._plan_of(tmp_path, arms, 500) is None and command._plan_of(tmp_path, arms, None) is None
+
+
+def test_the_page_reads_what_a_search_within_the_same_budget_has_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unproven, for the budget held no proof; one that was broken off is gone on with, another budget is another search."""
+    monkeypatch.setenv("WORKBOOK_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr(command, "find_remedy", lambda *_: None)
+    run = Run(tmp_path / "runs" / "one")
+    folder = search_folder(run.name, "small")
+    plan = make_plan([Arm(("a",), frozenset({"a"}), ("box",), 0.3, 1.0)], Pace(60.0, 80.0, 3.0, 1), 420)
+    found = replace(NOTHING_HELPS, run=run.name, winner=("a",))
+    save_proof(folder, found)
+    command._save_plan(folder, plan, 420, is_done=False)
+    with pytest.raises(RunError, match="interrupted"):
+        command.require_remedy(run, "small", "7m")
+    command._save_plan(folder, plan, 420, is_done=True)
+    assert command.require_remedy(run, "small", "7m") == found
+    for budget in ("8m", ""):
+        with pytest.raises(RunError, match="interrupted"):
+            command.require_remedy(run, "small", budget)
 
 
 def test_a_combination_must_beat_the_simpler_arm_by_more_than_its_error() -> None:

@@ -61,9 +61,13 @@ def find_remedy(run: Run, size: str, budget: str = "", jobs: int | None = None, 
     try:
         question, plan, lab = _prepare(run, size, seconds, jobs, on, address, console)
         _show(plan, console)
+        folder = search_folder(run.name, size)
         if seconds is not None:
-            _save_plan(search_folder(run.name, size), plan, seconds)
-        return _carry_out(question, plan, lab)
+            _save_plan(folder, plan, seconds, is_done=False)
+        proof = _carry_out(question, plan, lab)
+        if seconds is not None:
+            _save_plan(folder, plan, seconds, is_done=True)
+        return proof
     except KeyboardInterrupt:
         console.print("Interrupted: the same call goes on.")
         return None
@@ -72,8 +76,9 @@ def find_remedy(run: Run, size: str, budget: str = "", jobs: int | None = None, 
 
 
 def require_remedy(run: Run, size: str, budget: str = "") -> Proof:
-    """The same for a notebook, on this machine. Raises RunError when it was interrupted."""
-    proof = find_remedy(run, size, budget)
+    """The same for a notebook, on this machine; what a search within the same budget has found is read. Raises RunError when it
+    was interrupted."""
+    proof = _found_within(search_folder(run.name, size), parse_budget(budget)) or find_remedy(run, size, budget)
     if proof is None:
         raise RunError("interrupted: every run has saved. Execute the notebook again, and the search goes on")
     return proof
@@ -156,8 +161,8 @@ def _show(plan: Plan, console: Console) -> None:
 def plan_words(plan: Plan) -> str:
     """How many arms and seeds, what for, and how long it takes."""
     seeds = counted(plan.seeds, "seed")
-    words = (f"{len(plan.evaluated)} arms of the evaluation, {len(plan.trained)} that are trained, with up to {seeds} each, on images cut "
-             "from train. ")
+    words = (f"{counted(len(plan.evaluated), 'arm')} of the evaluation, {len(plan.trained)} that are trained, with up to {seeds} each, on "
+             "images cut from train. ")
     if plan.search_seconds is None or plan.proof_seconds is None:
         time_needed = "How long it takes is unknown until a run of this kind has trained on this machine"
     else:
@@ -205,9 +210,18 @@ def _page(run: Run, size: str, budget: str) -> Path:
     return execute_notebook("6_remedy", folder / "6_remedy.ipynb", {"run": str(run.folder), "size": size, "budget": budget})
 
 
-def _save_plan(folder: Path, plan: Plan, budget: float) -> None:
+def _save_plan(folder: Path, plan: Plan, budget: float, is_done: bool) -> None:
     """So that a search that goes on tries the same arms."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / PLAN_FILE, {"budget": budget, **plan.to_json()})
+    write_json(folder / PLAN_FILE, {"budget": budget, "is_done": is_done, **plan.to_json()})
+
+
+def _found_within(folder: Path, budget: float | None) -> Proof | None:
+    """What a search that ended within this budget has found; None where none has."""
+    path = folder / PLAN_FILE
+    if budget is None or not path.exists():
+        return None
+    saved = read_json(path)
+    return load_proof(folder) if saved["budget"] == budget and saved.get("is_done") else None
 
 

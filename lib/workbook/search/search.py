@@ -108,7 +108,7 @@ class Search:
                         self.trials[arm].outcome = f"dropped after {counted(rung, 'seed')}"
                 alive = ahead
             if alive:
-                self._measure(alive, [self.seeds[rung]], f"Seed {rung + 1} of {len(self.seeds)}: {len(alive)} arms")
+                self._measure(alive, [self.seeds[rung]], f"Seed {rung + 1} of {len(self.seeds)}: {counted(len(alive), 'arm')}")
             alive = [arm for arm in alive if not self.trials[arm].outcome]
 
     def _combine(self) -> Arm | None:
