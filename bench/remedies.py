@@ -9,6 +9,7 @@ two cores. A case is right when the winner of the search holds one of the remedi
 is claimed and mended labels promise most), and where nothing cures it when no gain is claimed. The null searches are on a detector that
 finds about half of what it could, among four remedies that only draw other anchors (`null_remedies/`), so that every gain is chance.
 What every search found stays in the folder that is printed; called again with `--folder`, what is done is not done again.
+The answers are in remedies.json, the page made of them is remedies.md.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from workbook.runs.folder import Run
 
 NARROW = ("model.neck.out_channels=32 model.rpn_head.in_channels=32 model.rpn_head.feat_channels=32 "
           "model.roi_head.bbox_roi_extractor.out_channels=32 model.roi_head.bbox_head.in_channels=32 "
@@ -34,6 +38,19 @@ SMALL: dict[str, Any] = {
     "batch_size": 2, "device": "cpu", "precision": "fp32", "overrides": NARROW,
 }
 NOTHING = "nothing"
+HERE = Path(__file__).parent
+PAGE = """# Does the search name the cure, and does it claim nothing where there is none?
+
+`python -m bench.remedies` plants one cause of missed objects in made photos, trains a small detector on them, searches and judges (first
+table; right: the winner holds one of the cures, for missing labels: no remedy is claimed and mended labels promise most). `--null 40`
+searches among four remedies that only draw other anchors, so that every gain is chance; the best arm of each is put to the proof even
+where the search gives it up.
+
+{cases}
+
+Null searches: {searches}; a gain was claimed in {claimed}. In {winners} of them an arm was ahead of its own error, so that the search
+itself went to the proof. Of {proofs} proofs of the best arm {wrong} claimed a gain.
+"""
 COLOR, CLUTTER = (60, 60, 230), (60, 160, 160)  # BGR
 
 
@@ -87,7 +104,7 @@ CASES: dict[str, Case] = {
 
 # Trainings of seconds, far from their limit: seeds move AP_s by several points, as they do on few real images.
 NULL = Case("remedies without effect", (), _same(96, 16, 20, 24), _same(96, 16, 20, 24), images=16, changed=(("epochs", 4),))
-NULL_REMEDIES = Path(__file__).parent / "null_remedies"
+NULL_REMEDIES = HERE / "null_remedies"
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,7 @@ class Answer:
     is_claimed: bool
     is_right: bool
     minutes: float
+    is_proof_wrong: bool | None = None  # of a null search: whether its best arm, put to the proof all the same, was claimed to gain
 
 
 def write_case(root: Path, name: str, case: Case, seed: int) -> None:
@@ -173,9 +191,30 @@ def answer(name: str, case: Case, budget: str, jobs: int) -> Answer:
     best = max((arm.gain or 0.0 for arm in proof.arms if arm.kind in ("evaluation", "training", "combination")), default=0.0)
     named += [key for key, gain in bounds.items() if not proof.is_claimed and gain > max(best, 0.02)]
     is_right = bool(set(named) & set(case.cures)) if case.cures else not proof.is_claimed
+    is_proof_wrong = _proof_of_the_best(run, jobs) if case is NULL else None
     return Answer(
-        name, case.cause, case.cures, "+".join(named) or NOTHING, proof.is_claimed, is_right, (time.perf_counter() - started) / 60
+        name, case.cause, case.cures, "+".join(named) or NOTHING, proof.is_claimed, is_right, (time.perf_counter() - started) / 60,
+        is_proof_wrong,
     )
+
+
+def _proof_of_the_best(run: Run, jobs: int) -> bool:
+    """Whether the proof claims a gain of the arm that the search saw gain most, helpful or not."""
+    from rich.console import Console
+
+    from workbook.proofs.store import load_proof, search_folder
+    from workbook.search.lab import Lab
+    from workbook.search.prove import prove
+    from workbook.search.question import arms_of, ask_question
+    from workbook.sweep.command import open_executor
+
+    searched = load_proof(search_folder(run.name, "small"))
+    assert searched is not None
+    best = max((arm for arm in searched.arms if arm.kind == "training" and arm.gain is not None), key=lambda arm: arm.gain or 0.0)
+    question = ask_question(run, "small")
+    lab = Lab(open_executor([question.parameters], jobs, "local", ""), Console())
+    arm = next(arm for arm in arms_of(question, lab) if arm.remedies == best.remedies)
+    return bool(prove(question, arm, lab)["sizes"]["small"].gains)
 
 
 def _only_null_remedies() -> None:
@@ -203,13 +242,32 @@ def main() -> None:
     if asked.null:
         chosen = {f"null{number}": NULL for number in range(asked.null)}
         _only_null_remedies()
-    answers = []
+    answers: list[Answer] = []
     for seed, (name, case) in enumerate(chosen.items()):
         write_case(folder / "data", name, case, seed)
         answers.append(answer(name, case, asked.budget, asked.jobs))
         print(_line(answers[-1]), flush=True)
+    _write_page(answers)
     print(f"right: {sum(one.is_right for one in answers)} of {len(answers)}; gains claimed where nothing helps: "
           f"{sum(one.is_claimed for one in answers if not one.cures)} of {sum(not one.cures for one in answers)}")
+
+
+def _write_page(answers: Sequence[Answer]) -> None:
+    """Add the answers to those of before, a later one in the place of the earlier, and make the page of all."""
+    from workbook.files import write_json, write_text
+
+    path = HERE / "remedies.json"
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    known |= {one.case: {key: value for key, value in asdict(one).items() if key != "minutes"} for one in answers}
+    write_json(path, known)
+    nulls = [one for name, one in known.items() if name.startswith("null")]
+    rows = [f"| {one['cause']} | {' or '.join(one['cures']) or NOTHING} | {one['named']} | {'yes' if one['is_claimed'] else 'no'} | "
+            f"{'yes' if one['is_right'] else '**no**'} |" for name, one in known.items() if name in CASES]
+    table = "\n".join(["| planted | cured by | named | gain claimed | right |", "|---|---|---|---|---|", *rows])
+    write_text(HERE / "remedies.md", PAGE.format(
+        cases=table, searches=len(nulls), claimed=sum(one["is_claimed"] for one in nulls),
+        winners=sum(one["named"] != NOTHING for one in nulls), proofs=sum(one["is_proof_wrong"] is not None for one in nulls),
+        wrong=sum(bool(one["is_proof_wrong"]) for one in nulls)))
 
 
 def _line(one: Answer) -> str:
