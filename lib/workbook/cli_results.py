@@ -113,7 +113,7 @@ def adopt(
 ) -> None:
     """What you have trained already: mmdet's work_dir or any detector's detections become a run, a hand-kept table `reported` rows.
 
-    Weights and detections are measured here, on the dataset's val; of weights everything can be asked, a diagnosis too.
+    Weights and detections are measured here, on the dataset's val. Detections are diagnosed by what they show, weights stage by stage.
 
     Rows of a table never get an interval; the same table again replaces its rows.
     All that is wrong is named at once, and then nothing is adopted.

@@ -77,6 +77,16 @@ def test_curves_without_a_log_say_so(adopted: list[Run]) -> None:
     assert [text.get_text() for text in panels[0].texts] == ["no figures"]
 
 
+def test_the_epochs_of_ultralytics_alone_are_drawn_under_their_own_name(adopted: list[Run], tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("epoch,train/box_loss,metrics/mAP50-95(B),val/box_loss\n1,5,0.1,6\n2,4,0.2,5\n")
+    again = adopt_run(tmp_path / "yolo.json", "pets")
+    assert again.run == adopted[0]
+    panels = curves([again.run])
+    assert [panel.get_title().partition(" on val")[0] for panel in panels] == ["bbox_mAP", "loss", "ultralytics_mAP50-95"]
+    assert [list(line.get_ydata()) for line in panels[2].lines if len(line.get_xdata())] == [[0.1, 0.2]]
+    assert comparison([again.run])["Epoch"].tolist() == [2]
+
+
 def test_the_report_and_the_list_name_the_origin(adopted: list[Run], tmp_path: Path) -> None:
     assert page(tmp_path / "outputs").count("adopted (COCO results)") == 2
     listed = CliRunner().invoke(app, ["list"]).output
@@ -86,8 +96,8 @@ def test_the_report_and_the_list_name_the_origin(adopted: list[Run], tmp_path: P
 def test_the_command_prints_the_reading_and_the_folder(adopted: list[Run], tmp_path: Path) -> None:
     given = CliRunner().invoke(app, ["adopt", str(tmp_path / "yolo.json"), "--dataset", "pets"])
     assert given.exit_code == 0
-    first, last = given.output.strip().splitlines()
-    assert first == "read with image_id as in val.json and category_id as in val.json: AP 1.000"
+    first, odd, last = given.output.strip().splitlines()
+    assert odd.startswith("all scores are 0.9") and first == "read with image_id as in val.json and category_id as in val.json: AP 1.000"
     assert last == f"already there: {adopted[0].folder}"
 
 

@@ -3,8 +3,9 @@
 Each reported box is a candidate with one prediction, as a query of DETR is, and it is on the object that it fits (IoU .5). What
 happened before a box was reported cannot be seen: a poor box near an object may be the box head's, or that of a proposal for something
 else. So an object that no reported box fits is lost at `unreported`, whose perfect stage reports it, with its class, its box and the
-highest score. That cost is the most it can be, and those of class, box, suppression and ranking are the least, as far as the reported
-boxes show. There is no suppression to run again: what an oracle changes stays reported.
+highest score; and class, box, suppression and ranking are judged by the boxes that were reported. That is a split of what can be seen,
+and not that of the detector, nor a bound of it: a loose box that was reported counts as the box's, even where the proposal was at fault.
+There is no suppression to run again: what an oracle changes stays reported. A file of detections says nothing of background.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _probe(boxes_xywh: np.ndarray, label: np.ndarray, score: np.ndarray, objects
     on = best_object(fit, FITS)
     count = len(score)
     candidates = Candidates(
-        np.arange(count), label, score, boxes_xywh, np.ones(count, bool), boxes_xywh, 1 - score, on, _report_all
+        np.arange(count), label, score, boxes_xywh, np.ones(count, bool), boxes_xywh, np.zeros(count), on, _report_all
     )
     found = survey(boxes_xywh, objects)
     rank = ranks(candidates)
@@ -80,5 +81,5 @@ def _unreported(candidates: Candidates, objects: ImageObjects) -> Candidates:
     count = len(missing)
     sure = np.ones(count, candidates.score.dtype)
     return Candidates(
-        np.arange(count), objects.labels[missing], sure, boxes, np.ones(count, bool), boxes, 1 - sure, missing, candidates.suppress
+        np.arange(count), objects.labels[missing], sure, boxes, np.ones(count, bool), boxes, np.zeros(count), missing, candidates.suppress
     )

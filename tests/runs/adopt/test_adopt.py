@@ -314,8 +314,48 @@ def test_the_epochs_beside_the_detections_are_kept_under_their_own_names(pets: P
     (tmp_path / "train7" / "results.csv").write_text(RESULTS_CSV)
     run = adopt_run(tmp_path / "train7", "pets").run
     assert read_log(run.folder / "log.jsonl") == [
-        {"mode": "train", "epoch": 1, "step": 1, "loss_box": 1.7, "loss_cls": 4.1},
-        {"mode": "val", "epoch": 1, "step": 1, "loss_box": 1.5, "loss_cls": 3.9, "ultralytics_mAP50-95": 0.125, "ultralytics_mAP50": 0.25},
-        {"mode": "train", "epoch": 2, "step": 2, "loss_box": 1.4, "loss_cls": 3.0},
-        {"mode": "val", "epoch": 2, "step": 2, "loss_box": 1.25, "ultralytics_mAP50-95": 0.25, "ultralytics_mAP50": 0.5},
+        {"mode": "train", "epoch": 1, "step": 1, "loss": pytest.approx(5.8), "loss_box": 1.7, "loss_cls": 4.1},
+        {"mode": "val", "epoch": 1, "step": 1, "loss": pytest.approx(5.4), "loss_box": 1.5, "loss_cls": 3.9,
+         "ultralytics_mAP50-95": 0.125, "ultralytics_mAP50": 0.25},
+        {"mode": "train", "epoch": 2, "step": 2, "loss": pytest.approx(4.4), "loss_box": 1.4, "loss_cls": 3.0},
+        {"mode": "val", "epoch": 2, "step": 2, "loss": 1.25, "loss_box": 1.25, "ultralytics_mAP50-95": 0.25, "ultralytics_mAP50": 0.5},
     ]
+
+
+def test_epochs_that_come_later_are_added_and_nothing_else_changes(pets: Path, tmp_path: Path) -> None:
+    path = put(tmp_path / "train7" / "predictions.json", detections(pets))
+    run = adopt_run(tmp_path / "train7", "pets").run
+    before = {file.name: file.read_bytes() for file in run.folder.iterdir() if file.name != "run.json"}
+    (path.parent / "results.csv").write_text(RESULTS_CSV)
+    again = adopt_run(tmp_path / "train7", "pets")
+    assert again.run == run and "the epochs of ultralytics that lie beside it now are added" in again.notes
+    assert len(read_log(run.folder / "log.jsonl")) == 4 and run.record["epochs_done"] == 2
+    assert {file.name: file.read_bytes() for file in run.folder.iterdir() if file.name in before} == before
+    assert "are added" not in " ".join(adopt_run(tmp_path / "train7", "pets").notes)
+
+
+def test_the_folder_of_detectron2_and_its_inference_are_one_run(pets: Path, tmp_path: Path) -> None:
+    put(tmp_path / "out" / "inference" / "coco_instances_results.json", detections(pets))
+    first, second = (adopt_run(tmp_path / given, "pets") for given in ("out", "out/inference"))
+    assert second.was_there and first.run == second.run and first.run.name.startswith("adopted-out-")
+
+
+def test_odd_entries_are_counted(pets: Path, tmp_path: Path) -> None:
+    found = [{**entry, "score": 0.5, "category_id": float(entry["category_id"])} for entry in detections(pets)]
+    found[0]["bbox"] = [1.0, 2.0, 0.0, 4.0]
+    notes = " ".join(adopt_run(put(tmp_path / "yolo.json", [*found, *found[:3]]), "pets").notes)
+    count = len(found) + 3
+    assert f"3 of {count} detections are listed twice or more" in notes and f"2 of {count} boxes have no width or no height" in notes
+    assert "all scores are 0.5" in notes
+
+
+def test_what_was_doubtful_heads_the_diagnosis(pets: Path, tmp_path: Path) -> None:
+    """A run on some of the images: its page says so before anything else."""
+    from workbook.diagnosis import store
+    from workbook.views.diagnosis.summary import summarize
+
+    few = [entry for entry in detections(pets) if entry["image_id"] % 500 % 100 <= IMAGES // 2]
+    run = adopt_run(put(tmp_path / "yolo.json", few), "pets").run
+    (warning,) = run.record["warnings"]
+    assert "val images have no detection" in warning
+    assert summarize(store.load_or_diagnose(run), "all").startswith(f"**At its adoption: {warning.partition(':')[0]}")

@@ -67,7 +67,8 @@ def test_detectron2_s_iterations_are_epochs_by_the_batch_of_its_config(tmp_path:
     assert found.lines[-1] == pytest.approx({
         "mode": "val", "epoch": 4, "step": 60, "bbox_mAP": 0.715, "bbox_mAP_50": 0.5975, "bbox_mAP_75": 0.08125, "bbox_mAP_s": None,
         "bbox_mAP_m": 0.11, "bbox_mAP_l": 0.2}, nan_ok=True)
-    assert "bbox_mAP 0.7149 here; detectron2 logged 0.7150 at its last validation" in compared(found, 0.7149)
+    assert compared(found, 0.7149) == (["bbox_mAP 0.7149 here; detectron2 logged 0.7150 at its last validation"], [])
+    assert "of another epoch or of other images" in compared(found, 0.5)[1][0]
 
 
 def test_detectron2_s_log_lies_above_its_inference(tmp_path: Path) -> None:
@@ -86,16 +87,17 @@ def test_an_iteration_that_was_trained_again_counts_once(tmp_path: Path) -> None
 
 def test_without_its_config_detectron2_s_epochs_are_not_guessed(tmp_path: Path) -> None:
     found = epochs_of(beside(tmp_path, "detectron2_metrics.json", "metrics.json"), TRAIN)
-    assert not found.lines and "no config.yaml beside it" in compared(found, 0.5)[0]
+    assert not found.lines and "no config.yaml beside it" in compared(found, 0.5)[0][0]
 
 
 def test_what_ultralytics_wrote(tmp_path: Path) -> None:
     found = epochs_of(beside(tmp_path, "ultralytics_results.csv", "results.csv"), TRAIN)
     assert found.tool == "ultralytics" and [(line["mode"], line["epoch"]) for line in found.lines] == [
         (mode, epoch) for epoch in (1, 2, 3) for mode in ("train", "val")]
-    assert set(found.lines[0]) == {"mode", "epoch", "step", "loss_box", "loss_cls", "loss_dfl"}
+    assert set(found.lines[0]) == {"mode", "epoch", "step", "loss", "loss_box", "loss_cls", "loss_dfl"}
+    assert found.lines[0]["loss"] == pytest.approx(sum(found.lines[0][f"loss_{part}"] for part in ("box", "cls", "dfl")))
     assert set(found.lines[1]) == {*found.lines[0], "ultralytics_mAP50-95", "ultralytics_mAP50"}
-    assert compared(found, 0.25)[0].startswith("bbox_mAP 0.2500 here; by its own code ultralytics logged mAP50-95 0.")
+    assert compared(found, 0.25)[0][0].startswith("bbox_mAP 0.2500 here; ultralytics logged mAP50-95 0.")
 
 
 @pytest.mark.parametrize(("name", "text", "words"), [
@@ -103,6 +105,10 @@ def test_what_ultralytics_wrote(tmp_path: Path) -> None:
     ("results.csv", "a,b\n1,2\n", "has no column epoch"),
     ("metrics.json", '{"iteration": 1}\n{"iter\n{"iteration": 2}\n', r"metrics\.json, line 2 is no JSON"),
     ("metrics.json", '{"iteration": 1}\n{"loss_cls": 2}\n{"iteration": 2}\n', r"metrics\.json, line 2 has no iteration"),
+    ("metrics.json", '{"iteration": 1}\n[2]\n{"iteration": 2}\n', r"metrics\.json, line 2 has no iteration"),
+    ("metrics.json", '{"iteration": -1}\n', r"metrics\.json, line 1 has no iteration, a number from 0"),
+    ("results.csv", "epoch,time\nnan,2\n", r"results\.csv, line 2: epoch nan is no whole number"),
+    ("results.csv", "epoch,time\n1e400,2\n", r"results\.csv, line 2: epoch 1e400 is no whole number"),
 ])
 def test_a_broken_log_is_refused_with_its_line(tmp_path: Path, name: str, text: str, words: str) -> None:
     (tmp_path / name).write_text(text)
@@ -114,4 +120,33 @@ def test_a_broken_log_is_refused_with_its_line(tmp_path: Path, name: str, text: 
 def test_nothing_beside_the_detections_is_no_log(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"bbox_mAP": 0.5}')  # of some other program
     found = epochs_of(tmp_path / "predictions.json", TRAIN)
-    assert not found.lines and not compared(found, 0.5)
+    assert not found.lines and compared(found, 0.5) == ([], [])
+
+
+def test_much_less_than_ultralytics_logged_is_doubted(tmp_path: Path) -> None:
+    """Its measure is another, but not by so much: boxes of another image size."""
+    (tmp_path / "results.csv").write_text("epoch,metrics/mAP50-95(B)\n1,0.05\n2,0.07\n")
+    found = epochs_of(tmp_path / "predictions.json", TRAIN)
+    assert compared(found, 0.06)[1] == [] and compared(found, None)[1] and "another image size" in compared(found, 0.001)[1][0]
+
+
+def test_an_epoch_that_ultralytics_trained_again_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("\ufeffepoch,train/box_loss\n1,5\n2,4\n2,3\n")
+    lines = epochs_of(tmp_path / "predictions.json", TRAIN).lines
+    assert [line["loss"] for line in lines if line["mode"] == "train"] == [5, 3]
+
+
+@pytest.mark.parametrize("line", [
+    '{"iteration": 19, "total_loss": null, "loss_cls": "x", "lr": NaN}', '{"iteration": 19, "bbox/AP": null}',
+])
+def test_what_is_no_number_in_detectron2_s_log_is_left_out(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.json").write_text(line + "\n")
+    (tmp_path / "config.yaml").write_text('SOLVER:\n  IMS_PER_BATCH: "2"  # both\n')
+    assert not epochs_of(tmp_path / "coco_instances_results.json", TRAIN).lines
+
+
+def test_what_is_no_number_in_torchvision_s_log_is_left_out(tmp_path: Path) -> None:
+    text = (LOGS / "torchvision.txt").read_text()
+    (tmp_path / "train.log").write_text(text.replace("(1.7123)", "(nan)").replace("(0.6955)", "(...)").replace("] = 0.002", "] = 0.0.2"))
+    train, val, *_ = epochs_of(tmp_path / "coco_instances_results.json", TRAIN).lines
+    assert set(train) == {"mode", "epoch", "step", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"} and val["bbox_mAP"] is None

@@ -47,6 +47,10 @@ SUPPRESSION = Stage(
             "a higher NMS threshold or soft NMS where objects overlap: model.test_cfg.nms",
             "a higher model.test_cfg.max_per_img",
         ),
+        "detections": (
+            "where 100 of a class in an image are not enough: tiles, so that no image holds more, or another measure (maxDets)",
+            "a higher NMS threshold or soft NMS where objects overlap, in the program that wrote the detections",
+        ),
         "query": ("a higher model.test_cfg.max_per_img",),
     },
     reasons=_lost_to,

@@ -19,9 +19,9 @@ UNREPORTED = Stage(
     lost=("{n} has no reported box that fits", "{n} have no reported box that fits"),
     oracle=oracle_candidates,
     remedies=(
-        "adopt the training itself (the work_dir of mmdet), or train a detector here: with its model the diagnosis says which stage "
-        "inside it loses them",
-        "write the detections again with a lower score threshold and a higher limit an image: what is below is not in the file",
+        "a diagnosis with the model, which says at which stage inside it they are lost: a work_dir of mmdet can be adopted, or a "
+        "detector trained here",
+        "detections written with a lower score threshold: what is below is not in the file",
         "larger images or tiles: the commonest remedy for small objects that nothing answers for",
     ),
     reasons=why_without,

@@ -25,7 +25,7 @@ from workbook.errors import RunError
 from workbook.files import WRITABLE, write_json, write_text
 from workbook.runs.adopt.choose import Chosen, choose
 from workbook.runs.adopt.coco_results import read_results
-from workbook.runs.adopt.epochs import compared, epochs_of
+from workbook.runs.adopt.epochs import Epochs, compared, epochs_of
 from workbook.runs.adopt.errors import listed
 from workbook.runs.adopt.find import YOLO_TXT, Found, find_results
 from workbook.runs.adopt.yolo_txt import label_files, read_label_files
@@ -34,6 +34,7 @@ from workbook.runs.folder import Run, now, runs_root
 from workbook.runs.numbers import next_number
 
 NEARLY_NOTHING = 0.001  # bbox_mAP
+MUCH = 0.2  # of the val images without a detection
 
 
 @dataclass(frozen=True)
@@ -61,26 +62,52 @@ def adopt_run(path: Path, dataset: str) -> Adopted:
     files = {str(found.results.resolve()): _digest(texts or [found.results])}
     run = Run(runs_root() / _name(found, files, data))
     if run.folder.is_dir():
-        origin = run.record["origin"]
-        return Adopted(run, True, (*origin["notes"], *run.record["warnings"]))
+        added = _add_log(run, epochs)
+        return Adopted(run, True, (*run.record["origin"]["notes"], *run.record["warnings"], *added))
     chosen = _doubted(choose(entries, data.val), data)
-    chosen = replace(chosen, notes=(*chosen.notes, *compared(epochs, chosen.figures.metrics["bbox_mAP"])))
+    notes, warnings = compared(epochs, chosen.figures.metrics["bbox_mAP"])
+    chosen = replace(chosen, notes=(*chosen.notes, *notes), warnings=(*chosen.warnings, *warnings))
     _write(run, found, files, data, chosen, epochs.lines)
     return Adopted(run, False, (*chosen.notes, *chosen.warnings))
 
 
+def _add_log(run: Run, epochs: Epochs) -> list[str]:
+    """The epochs of a log that was put beside the detections later; what is said of it."""
+    if not epochs.lines or (run.folder / "log.jsonl").exists():
+        return []
+    write_text(run.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in epochs.lines))
+    run.update(epochs_done=epochs.lines[-1]["epoch"])
+    notes, warnings = compared(epochs, run.metrics()["bbox_mAP"])
+    return [f"the epochs of {epochs.tool} that lie beside it now are added", *notes, *warnings]
+
+
 def _doubted(chosen: Chosen, data: Dataset) -> Chosen:
-    """With a note on images without a detection, and a warning where nearly none fits an object."""
+    """With notes on images without a detection and on odd entries, and a warning where much is missing, or nearly none fits an object."""
     found = {entry["image_id"] for entry in chosen.detections}
     without = [image["file_name"] for image in data.val["images"] if image["id"] not in found]
     notes, warnings = chosen.notes, chosen.warnings
     if without:
-        notes = (*notes, f"{len(without)} of {len(data.val['images'])} val images have no detection: {listed(without)}. If they were "
-                         "not given to the detector, every object in them counts as missed")
-    if not warnings and (chosen.figures.metrics["bbox_mAP"] or 0.0) < NEARLY_NOTHING:
-        warnings = (f"bbox_mAP is below {NEARLY_NOTHING}: nearly no detection fits an object of val. Are the columns of the boxes in "
-                    "another order, or are these other images?",)
+        words = (f"{len(without)} of {len(data.val['images'])} val images have no detection: {listed(without)}. If they were not given to "
+                 "the detector, every object in them counts as missed")
+        is_much = len(without) > MUCH * len(data.val["images"])
+        notes, warnings = (notes, (*warnings, words)) if is_much else ((*notes, words), warnings)
+    notes = (*notes, *_oddities(chosen.detections))
+    if not chosen.warnings and (chosen.figures.metrics["bbox_mAP"] or 0.0) < NEARLY_NOTHING:
+        warnings = (*warnings, f"bbox_mAP is below {NEARLY_NOTHING}: nearly no detection fits an object of val. Are the columns of the "
+                    "boxes in another order, or are these other images?")
     return replace(chosen, notes=notes, warnings=warnings)
+
+
+def _oddities(detections: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a detector seldom writes: entries twice, boxes without area, one score for all."""
+    entries = [(one["image_id"], one["category_id"], *one["bbox"], one["score"]) for one in detections]
+    twice = len(entries) - len(set(entries))
+    flat = sum(0 in one["bbox"][2:] for one in detections)
+    notes = [f"{twice} of {len(entries)} detections are listed twice or more: each one more counts as false"] if twice else []
+    notes += [f"{flat} of {len(entries)} boxes have no width or no height, and fit nothing"] if flat else []
+    if len(entries) > 1 and len({one["score"] for one in detections}) == 1:
+        notes.append(f"all scores are {detections[0]['score']:g}, so AP follows from the order of the entries alone")
+    return notes
 
 
 def _digest(files: Sequence[Path]) -> str:
@@ -111,7 +138,8 @@ def _write(
         if lines:
             write_text(partial / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         with next_number(root) as number:
-            write_json(partial / "run.json", {**_record(run, found, files, data, chosen), "number": number})
+            write_json(partial / "run.json", {
+                **_record(run, found, files, data, chosen), "number": number, **({"epochs_done": lines[-1]["epoch"]} if lines else {})})
             partial.rename(run.folder)
     except OSError as error:
         raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error

@@ -15,6 +15,7 @@ from typing import Any
 
 from workbook.runs.adopt.errors import MOST, AdoptError
 
+LARGEST = 1e7  # pixels
 NEEDED = ("image_id", "category_id", "bbox", "score")
 FORM = '{"image_id": 7, "category_id": 1, "bbox": [x, y, w, h], "score": 0.9}'
 
@@ -60,14 +61,18 @@ def _problem(entry: Any) -> str:
         return f"no {', '.join(missing)}"
     if type(entry["image_id"]) not in (int, str):
         return f"image_id {entry['image_id']!r} is neither a whole number nor a name"
-    if type(entry["category_id"]) is not int:
+    if not _is_whole(entry["category_id"]):
         return f"category_id {entry['category_id']!r} is no whole number"
     return _box_problem(entry["bbox"]) or _score_problem(entry["score"])
 
 
 def _box_problem(box: Any) -> str:
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+    if not isinstance(box, list) or len(box) != 4:
+        return f"bbox {box} is not four numbers"
+    if not all(map(_is_finite, box)):
         return f"bbox {box} is not four finite numbers: has the training diverged?"
+    if max(map(abs, box)) > LARGEST:
+        return f"bbox {box} reaches beyond {LARGEST:g} pixels"
     if min(box[2:]) < 0:
         return f"bbox {box} has a negative width or height"
     return ""
@@ -80,7 +85,12 @@ def _score_problem(score: Any) -> str:
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _is_whole(value: Any) -> bool:
+    """Also 1.0, as pandas writes it."""
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def with_ids(entries: Sequence[dict[str, Any]], images: Sequence[int], categories: Sequence[int]) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ def find_results(path: Path) -> Found:
                          "made it, for mmdet 2 tools/test.py --format-only, and adopt that file")
     stem = path.name.removesuffix(".json").removesuffix(".bbox")
     general = path.name.removesuffix(".json") in GENERAL
-    return Found(path, _kind(path), path.resolve().parent.name if general else stem)
+    return Found(path, _kind(path), _name_of(path.resolve().parent) if general else stem)
 
 
 def _in_folder(folder: Path) -> Found:
@@ -60,7 +60,7 @@ def _in_folder(folder: Path) -> Found:
         raise AdoptError(f"{folder} holds {len(found)} files of detections: {listed(path.relative_to(folder) for path in found)}. "
                          "Give one of them as PATH")
     if found:
-        return Found(found[0], _kind(found[0]), folder.resolve().name)
+        return Found(found[0], _kind(found[0]), _name_of(folder.resolve()))
     if texts := label_files(folder):
         labels = texts[0].resolve().parent
         return Found(labels, YOLO_TXT, labels.parent.name if labels.name == "labels" else labels.name)
@@ -71,6 +71,11 @@ def _in_folder(folder: Path) -> Found:
     searched = ", ".join((*PATTERNS, "*.txt", "labels/*.txt", "epoch_N.pth"))
     raise AdoptError(f"{folder} holds no detections. Searched for: {searched}. It holds {inside}. Give the file of COCO results by its "
                      "name, the work_dir of one training, or a table (Markdown or CSV)")
+
+
+def _name_of(folder: Path) -> str:
+    """Of detectron2's `inference` that of the training above it."""
+    return folder.parent.name if folder.name == "inference" else folder.name
 
 
 def _kind(results: Path) -> str:

@@ -38,7 +38,8 @@ def summarize(diagnosis: SavedDiagnosis, size: str = "small") -> str:
         others = ", ".join(f"{count} {name}" for name, count in there.items()) or "none at all"
         return f"**Val has no {noun}s**, so nothing can be said of them. It has: {others}."
     parts = [
-        another_detector(diagnosis), from_detections_alone(diagnosis), missed(diagnosis, objects, noun), not_assignable(diagnosis, size),
+        said_at_adoption(diagnosis), another_detector(diagnosis), from_detections_alone(diagnosis),
+        missed(diagnosis, objects, noun), not_assignable(diagnosis, size),
         precision_now(diagnosis, objects, size), cost_table(diagnosis, size), next_to_nothing(diagnosis, size),
         what_helps(diagnosis, objects, size), where_made(diagnosis),
     ]
@@ -53,13 +54,24 @@ def another_detector(diagnosis: SavedDiagnosis) -> str:
             f"{'; '.join(map(as_text, diagnosis.disagreement))}. Diagnose it where the run was trained to speak of that one.")
 
 
+def said_at_adoption(diagnosis: SavedDiagnosis) -> str:
+    """What was doubtful when the run was adopted, and what was to be known; "" for a run that was trained here."""
+    record = diagnosis.run.record
+    if "origin" not in record:
+        return ""
+    doubts = [f"**At its adoption: {as_text(warning)}.**" for warning in record.get("warnings") or []]
+    notes = "; ".join(as_text(note) for note in record["origin"].get("notes") or [])
+    return "\n\n".join([*doubts, f"At its adoption: {notes}." if notes else ""]).strip()
+
+
 def from_detections_alone(diagnosis: SavedDiagnosis) -> str:
     """What a diagnosis without the model can and cannot say; "" for one with it."""
     if not diagnosis.of_detections_alone:
         return ""
-    return ("**Made from detections alone; the model is not at hand.** What happened before a box was reported cannot be seen: all of it "
-            "is counted under unreported, which costs at most what stands there. Class, box, suppression and ranking cost at least what "
-            "stands there, as far as the reported boxes show. " + _lowest_score(diagnosis))
+    return ("**Made from detections alone; the model is not at hand.** What happened before a box was reported cannot be seen. An object "
+            "that no reported box fits is lost at unreported; class, box, suppression and ranking are judged by the boxes that were "
+            "reported. So this is a split of what can be seen, not of the detector: a loose box counts as the box's, even where its "
+            "proposal was at fault. " + _lowest_score(diagnosis))
 
 
 def _lowest_score(diagnosis: SavedDiagnosis) -> str:
@@ -179,7 +191,7 @@ def _cost(cost: Cost, of_size: SizeWaterfall) -> str:
 def next_to_nothing(diagnosis: SavedDiagnosis, size: str) -> str:
     """The stages whose cost is small for sure: both bounds of its interval are near 0."""
     of_size = diagnosis.waterfall.metrics["AP"][size]
-    if of_size.is_few or diagnosis.of_detections_alone:  # there a cost is what it is at least
+    if of_size.is_few or diagnosis.of_detections_alone:  # there a cost is no bound
         return ""
     small = [
         f"{cost.stage} (at most {cost.high:.3f})" for cost in of_size.stages
@@ -219,18 +231,22 @@ def _costliest(asks: str, of_size: SizeWaterfall) -> str:
     if not names:
         return f"For them {asks}, nothing is missing."
     if of_size.is_few:
-        return (f"On these {counted(of_size.images, 'image')} **{_either(names[:MOST_RIVALS])}** costs most {asks}; from so few "
+        return (f"On {_these(of_size.images, 'image')} **{_either(names[:MOST_RIVALS])}** costs most {asks}; from so few "
                 "that is a hint, not a finding.")
     if of_size.leader:
         return f"**The costliest stage {asks} is {names[0]}**: the interval of its lead over every other stage excludes 0."
     if len(names) == 1:
-        return (f"**Only {names[0]} costs anything {asks}** that these {counted(of_size.images, 'image')} show, but the interval of its "
+        return (f"**Only {names[0]} costs anything {asks}** that {_these(of_size.images, 'image')} can show, but the interval of its "
                 "cost holds 0: a hint, not a finding.")
     if len(names) <= MOST_RIVALS:
-        return (f"**What costs most {asks} is {_either(names)}**: these {counted(of_size.objects, 'object')} in "
-                f"{counted(of_size.images, 'image')} do not say which.")
-    return (f"**No stage stands out {asks}**: {_either(names)} may each cost most; these "
-            f"{counted(of_size.images, 'image')} do not say which.")
+        return (f"**What costs most {asks} is {_either(names)}**: {_these(of_size.objects, 'object')} in "
+                f"{counted(of_size.images, 'image')} cannot say which.")
+    return (f"**No stage stands out {asks}**: {_either(names)} may each cost most; "
+            f"{_these(of_size.images, 'image')} cannot say which.")
+
+
+def _these(count: int, noun: str) -> str:
+    return f"{'this' if count == 1 else 'these'} {counted(count, noun)}"
 
 
 def _all_right(found: dict[str, SizeWaterfall]) -> str:

@@ -40,6 +40,6 @@ def candidate_recall(diagnosis: SavedDiagnosis, *, top: Sequence[int] = TOP) -> 
 CANDIDATE_RECALL = Plot(
     "candidate_recall", "Candidates",
     "Look at how much more 300 or 1,000 candidates of an image find than 100: where the bars rise, small objects are there, "
-    "but scored too low. Above the number that the detector takes (in the title) the bars cannot rise.",
+    "but scored too low. Above the number that the detector takes (in the title, where it is known) the bars cannot rise.",
     40, candidate_recall,
 )
