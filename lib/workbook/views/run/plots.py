@@ -15,13 +15,14 @@ from workbook.runs.listing import by_start
 from workbook.views.compare.tables import comparison, labels
 from workbook.views.style import COLORS, LINES, MARKERS, MISSING, NOTHING, OUTSIDE, new_axes, span
 
+OURS = ("bbox_mAP", "loss")
 OF_OTHER_TOOLS = ("ultralytics_mAP50-95",)  # keys of logs, see runs/adopt/epochs.py
 
 
 def curves(runs: Sequence[Run], *, keys: Sequence[str] | None = None, axes: Sequence[Axes] | None = None) -> list[Axes]:
     """Val curves side by side: one panel a key of the log, one line a run, the best epoch (by bbox_mAP) ringed.
 
-    keys: bbox_mAP and loss when not given, and what other tools have logged under a name of its own.
+    keys: those of bbox_mAP, loss and what other tools log under a name of its own that some run has, when not given.
     With one run the train line of the same key is drawn too. A run without val lines keeps its place in the legend.
     Raises ValueError for a key that no run has logged, listing those there are.
     """
@@ -30,7 +31,7 @@ def curves(runs: Sequence[Run], *, keys: Sequence[str] | None = None, axes: Sequ
     known = sorted({key for log in logs for key in log.columns} - {"mode", "epoch", "step", "seconds"})
     if known and (unknown := [key for key in keys or () if key not in known]):
         raise ValueError(f"no run has logged {', '.join(unknown)}: its log has {', '.join(known)}")
-    keys = keys or ("bbox_mAP", "loss", *(key for key in OF_OTHER_TOOLS if key in known))
+    keys = keys or [key for key in (*OURS, *OF_OTHER_TOOLS) if key in known] or OURS
     panels = list(axes) if axes is not None else _new_panels(len(keys), len(runs))
     for ax, key in zip(panels, keys, strict=True):
         for number, (log, name) in enumerate(zip(logs, labels(table), strict=True)):
