@@ -94,7 +94,8 @@ CASES: dict[str, Case] = {
         "small objects in one of eight train images", ("small_oversampled", "copy_paste_small"),
         lambda number: Scene(96, (14, 16, 18) if number % 8 == 0 else (40,)), _same(96, 14, 16, 18), images=32),
     "large": Case(
-        "large photos with tiny objects", ("tiles", "larger_images"), _same(384, *[14] * 8), _same(384, *[14] * 8)),
+        # 5.5 pixels when the whole photo is shown; in a window 22, which the smallest anchor (32) reaches, as 14 would not be
+        "large photos with tiny objects", ("tiles", "larger_images"), _same(384, *[22] * 8), _same(384, *[22] * 8)),
     "labels": Case(
         "half of the labels are missing", ("mended_labels",),
         _same(96, 16, 18, 20, 22, labelled=0.5), _same(96, 16, 18, 20, 22, labelled=0.5)),
