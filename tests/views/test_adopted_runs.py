@@ -82,7 +82,7 @@ def test_the_epochs_of_ultralytics_alone_are_drawn_under_their_own_name(adopted:
     again = adopt_run(tmp_path / "yolo.json", "pets")
     assert again.run == adopted[0]
     panels = curves([again.run])
-    assert [panel.get_title().partition(" on val")[0] for panel in panels] == ["loss", "ultralytics_mAP50-95"]
+    assert [panel.get_ylabel() for panel in panels] == ["loss", "ultralytics_mAP50-95"]
     assert [list(line.get_ydata()) for line in panels[1].lines if len(line.get_xdata())] == [[0.1, 0.2]]
     assert comparison([again.run])["Epoch"].tolist() == [2]
 
