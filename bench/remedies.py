@@ -48,6 +48,9 @@ where the search gives it up.
 
 {cases}
 
+Where a baseline is trained too short beside its planted cause (missing labels, and the one meant to be at its limit), steps and pixels gain
+as well: such a gain is real, and the control of the same cost tells it apart.
+
 Null searches: {searches}; a gain was claimed in {claimed}. In {winners} of them an arm was ahead of its own error, so that the search
 itself went to the proof. Of {proofs} proofs of the best arm {wrong} claimed a gain.
 """
