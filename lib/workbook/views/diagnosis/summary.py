@@ -17,6 +17,7 @@ from workbook.diagnosis.waterfall import NOT_COUNTED, Cost, SizeWaterfall
 from workbook.evaluation.bootstrap import FEWEST_IMAGES
 from workbook.evaluation.comparison import Difference
 from workbook.views.compare.tables import as_text
+from workbook.views.diagnosis import origin
 from workbook.words import counted
 
 # A cost whose bounds are both nearer to 0 is next to nothing: about what one seed moves an AP.
@@ -38,48 +39,12 @@ def summarize(diagnosis: SavedDiagnosis, size: str = "small") -> str:
         others = ", ".join(f"{count} {name}" for name, count in there.items()) or "none at all"
         return f"**Val has no {noun}s**, so nothing can be said of them. It has: {others}."
     parts = [
-        said_at_adoption(diagnosis), another_detector(diagnosis), from_detections_alone(diagnosis),
+        origin.said_at_adoption(diagnosis), origin.another_detector(diagnosis), origin.from_detections_alone(diagnosis),
         missed(diagnosis, objects, noun), not_assignable(diagnosis, size),
         precision_now(diagnosis, objects, size), cost_table(diagnosis, size), next_to_nothing(diagnosis, size),
-        what_helps(diagnosis, objects, size), where_made(diagnosis),
+        what_helps(diagnosis, objects, size), origin.where_made(diagnosis),
     ]
     return "\n\n".join(part for part in parts if part)
-
-
-def another_detector(diagnosis: SavedDiagnosis) -> str:
-    """That this is not the detector which the run's own validation measured, and why; "" when it is."""
-    if not diagnosis.disagreement:
-        return ""
-    return ("**The detector diagnosed here is not quite the one that the run measured**: "
-            f"{'; '.join(map(as_text, diagnosis.disagreement))}. Diagnose it where the run was trained to speak of that one.")
-
-
-def said_at_adoption(diagnosis: SavedDiagnosis) -> str:
-    """What was doubtful when the run was adopted, and what was to be known; "" for a run that was trained here."""
-    record = diagnosis.run.record
-    if "origin" not in record:
-        return ""
-    doubts = [f"**At its adoption: {as_text(warning)}.**" for warning in record.get("warnings") or []]
-    notes = "; ".join(as_text(note) for note in record["origin"].get("notes") or [])
-    return "\n\n".join([*doubts, f"At its adoption: {notes}." if notes else ""]).strip()
-
-
-def from_detections_alone(diagnosis: SavedDiagnosis) -> str:
-    """What a diagnosis without the model can and cannot say; "" for one with it."""
-    if not diagnosis.of_detections_alone:
-        return ""
-    return ("**Made from detections alone; the model is not at hand.** What happened before a box was reported cannot be seen. An object "
-            "that no reported box fits is lost at unreported; class, box, suppression and ranking are judged by the boxes that were "
-            "reported. So this is a split of what can be seen, not of the detector: a loose box counts as the box's, even where its "
-            "proposal was at fault. " + _lowest_score(diagnosis))
-
-
-def _lowest_score(diagnosis: SavedDiagnosis) -> str:
-    table = diagnosis.detections
-    if table.empty:
-        return ""
-    most = int(table["image_id"].value_counts().max())
-    return f"The lowest score in the file is {table['score'].min():.3g}, and no image has more than {counted(most, 'detection')}."
 
 
 def missed(diagnosis: SavedDiagnosis, objects: pd.DataFrame, noun: str) -> str:
@@ -268,15 +233,6 @@ def _other_count(objects: pd.DataFrame, named: Sequence[str], diagnosis: SavedDi
 def _remedies(part: Stage, diagnosis: SavedDiagnosis) -> str:
     remedies = "\n".join(f"- {remedy}" for remedy in part.remedies_for(diagnosis.family.key))
     return f"What may help at {part.name} ({part.question}):\n\n{remedies}"
-
-
-def where_made(diagnosis: SavedDiagnosis) -> str:
-    """Where and in which numbers the detector computed; of detections alone, whose they are."""
-    if diagnosis.of_detections_alone:
-        return f"Diagnosed from the detections of {as_text(str(diagnosis.run.record['origin']['path']))}."
-    made = diagnosis.made_from
-    versions = ", ".join(f"{name} {made.versions[name]}" for name in ("torch", "mmdet") if name in made.versions)
-    return f"Diagnosed on {made.device} in {made.precision}, {versions}."
 
 
 def _all(count: int, noun: str) -> str:
