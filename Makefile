@@ -134,7 +134,7 @@ lint: setup  ## ruff and mypy
 	'$(BIN)/ruff' check
 	'$(BIN)/mypy'
 
-bench: setup  ## the workbook against stock mmdet, row by row (20 minutes on 2 cores; ARGS=P1 for one row)
+bench: setup  ## the workbook against stock mmdet, row by row (long: the demo is one of them; ARGS=P1 for one row)
 	'$(BIN)/python' -m bench $(ARGS)
 
 lab: setup  ## JupyterLab on the notebooks, on this machine alone (127.0.0.1)

@@ -1,4 +1,4 @@
-"""`python -m bench [ROW ...]`: the workbook against stock mmdet, row by row; `make bench` does all (20 minutes on 2 cores).
+"""`python -m bench [ROW ...]`: the workbook against stock mmdet, row by row; `make bench` does all, the demo among them.
 
 Writes bench/results.json, where a row that is done again replaces the old one, and the table in bench/README.md.
 """

@@ -330,6 +330,7 @@ def test_epochs_that_come_later_are_added_and_nothing_else_changes(pets: Path, t
     again = adopt_run(tmp_path / "train7", "pets")
     assert again.run == run and "the epochs of ultralytics that lie beside it now are added" in again.notes
     assert len(read_log(run.folder / "log.jsonl")) == 4 and run.record["epochs_done"] == 2
+    assert "ultralytics logged mAP50-95 0.2500" in run.record["origin"]["notes"][-1] and run.record["origin"]["notes"][-1] in again.notes
     assert {file.name: file.read_bytes() for file in run.folder.iterdir() if file.name in before} == before
     assert "are added" not in " ".join(adopt_run(tmp_path / "train7", "pets").notes)
 

@@ -63,7 +63,8 @@ def adopt_run(path: Path, dataset: str) -> Adopted:
     run = Run(runs_root() / _name(found, files, data))
     if run.folder.is_dir():
         added = _add_log(run, epochs)
-        return Adopted(run, True, (*run.record["origin"]["notes"], *run.record["warnings"], *added))
+        record = run.record
+        return Adopted(run, True, (*record["origin"]["notes"], *record["warnings"], *added))
     chosen = _doubted(choose(entries, data.val), data)
     notes, warnings = compared(epochs, chosen.figures.metrics["bbox_mAP"])
     chosen = replace(chosen, notes=(*chosen.notes, *notes), warnings=(*chosen.warnings, *warnings))
@@ -76,9 +77,12 @@ def _add_log(run: Run, epochs: Epochs) -> list[str]:
     if not epochs.lines or (run.folder / "log.jsonl").exists():
         return []
     write_text(run.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in epochs.lines))
-    run.update(epochs_done=epochs.lines[-1]["epoch"])
     notes, warnings = compared(epochs, run.metrics()["bbox_mAP"])
-    return [f"the epochs of {epochs.tool} that lie beside it now are added", *notes, *warnings]
+    origin = run.record["origin"]
+    run.update(
+        epochs_done=epochs.lines[-1]["epoch"], warnings=[*run.record["warnings"], *warnings],
+        origin={**origin, "notes": [*origin["notes"], *notes]})
+    return [f"the epochs of {epochs.tool} that lie beside it now are added"]
 
 
 def _doubted(chosen: Chosen, data: Dataset) -> Chosen:

@@ -56,7 +56,9 @@ def epochs_of(results: Path, images: int) -> Epochs:
 
     images: of train. Raises AdoptError for a log that is broken, with its line.
     """
-    folder = results if results.is_dir() else results.parent
+    if results.is_dir():  # YOLO's texts, an image each: none of them is a log
+        return _ultralytics(results, images)
+    folder = results.parent
     places = [folder, folder.parent] if folder.name == "inference" else [folder]
     readers: tuple[Callable[[Path, int], Epochs], ...] = (_ultralytics, _detectron2, _torchvision)
     found = (read(place, images) for place in places for read in readers)
@@ -120,7 +122,7 @@ def _detectron2(folder: Path, images: int) -> Epochs:
     for number, values in enumerate(_objects(path), start=1):
         iteration = values.get("iteration") if isinstance(values, dict) else None
         if type(iteration) is not int or iteration < 0:
-            raise AdoptError(f"{path}, line {number} has no iteration, a number from 0: {MEND}")
+            raise AdoptError(f"{path}, line {number} has no iteration, a number from 0. {MEND}")
         numbers = {key: float(value) for key, value in values.items() if type(value) in (int, float)}
         by_iteration.setdefault(iteration, {}).update(numbers)  # one that was trained again after a resume comes later
     lines = [_of_iteration(iteration + 1, values, batch, images) for iteration, values in sorted(by_iteration.items())]
