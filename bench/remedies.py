@@ -58,12 +58,13 @@ COLOR, CLUTTER = (60, 60, 230), (60, 160, 160)  # BGR
 
 @dataclass(frozen=True)
 class Scene:
-    """One photo: its side in pixels, the sides of its objects, and the share of them that has a label."""
+    """One photo: its side in pixels, the sides of its objects, and what is wrong with its labels."""
 
     side: int
     objects: tuple[int, ...]
-    labelled: float = 1.0
+    labelled: float = 1.0  # share of the objects that has a label
     by_chance: bool = False  # labels lie where no object is
+    moved: int = 0  # pixels by which a label may lie off its object, each way
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Case:
     changed: tuple[tuple[str, Any], ...] = ()
 
 
-def _same(side: int, *objects: int, labelled: float = 1.0, by_chance: bool = False) -> Callable[[int], Scene]:
-    return lambda number: Scene(side, objects, labelled, by_chance)
+def _same(side: int, *objects: int, **labels: Any) -> Callable[[int], Scene]:
+    return lambda number: Scene(side, objects, **labels)
 
 
 CASES: dict[str, Case] = {
@@ -100,9 +101,11 @@ CASES: dict[str, Case] = {
         "large photos with tiny objects", ("tiles", "larger_images"), _same(384, *[22] * 8), _same(384, *[22] * 8)),
     "labels": Case(
         "half of the labels are missing", ("mended_labels",),
-        _same(96, 16, 18, 20, 22, labelled=0.5), _same(96, 16, 18, 20, 22, labelled=0.5)),
+        _same(96, 16, 18, 20, 22, labelled=0.5), _same(96, 16, 18, 20, 22, labelled=0.5), changed=(("epochs", 24),)),
     "chance": Case("labels by chance", (), _same(96, 16, 20, by_chance=True), _same(96, 16, 20, by_chance=True)),
-    "limit": Case("a detector at its limit", (), _same(96, 24, 26, 28), _same(96, 24, 26, 28), changed=(("epochs", 12),)),
+    "limit": Case(
+        # labels off by up to 3 pixels are its limit: mAP is .49 after 12 epochs, .51 after 24 and after 48
+        "a detector at its limit", (), _same(96, 24, 26, 28, moved=3), _same(96, 24, 26, 28, moved=3), changed=(("epochs", 24),)),
 }
 
 # Trainings of seconds, far from their limit: seeds move AP_s by several points, as they do on few real images.
@@ -143,7 +146,7 @@ def _write_split(folder: Path, split: str, scenes: Sequence[Scene], rng: np.rand
         boxes_xywh = _boxes(scene, rng)
         cv2.imwrite(str(folder / "images" / name), _picture(scene, boxes_xywh, rng))
         images.append({"id": number, "file_name": name, "width": scene.side, "height": scene.side})
-        labelled = _boxes(scene, rng) if scene.by_chance else boxes_xywh
+        labelled = _boxes(scene, rng) if scene.by_chance else [_moved(box, scene, rng) for box in boxes_xywh]
         shown = labelled if scene.labelled == 1 else [box for box in labelled if rng.random() < scene.labelled] or labelled[:1]
         annotations += [
             {"id": len(annotations) + place, "image_id": number, "category_id": 1, "bbox": [float(value) for value in box],
@@ -164,6 +167,13 @@ def _boxes(scene: Scene, rng: np.random.Generator) -> list[tuple[int, int, int, 
                 found.append((x, y, side, side))
                 break
     return found
+
+
+def _moved(box_xywh: tuple[int, int, int, int], scene: Scene, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """The box as it is labelled: off by up to `moved` pixels, inside the photo."""
+    x, y, width, height = box_xywh
+    off_x, off_y = (int(value) for value in rng.integers(-scene.moved, scene.moved + 1, 2))
+    return min(max(x + off_x, 0), scene.side - width), min(max(y + off_y, 0), scene.side - height), width, height
 
 
 def _picture(scene: Scene, boxes_xywh: Sequence[tuple[int, int, int, int]], rng: np.random.Generator) -> np.ndarray:
@@ -246,8 +256,8 @@ def main() -> None:
         chosen = {f"null{number}": NULL for number in range(asked.null)}
         _only_null_remedies()
     answers: list[Answer] = []
-    for seed, (name, case) in enumerate(chosen.items()):
-        write_case(folder / "data", name, case, seed)
+    for name, case in chosen.items():
+        write_case(folder / "data", name, case, seed=list(CASES).index(name) if name in CASES else int(name.removeprefix("null")))
         answers.append(answer(name, case, asked.budget, asked.jobs))
         print(_line(answers[-1]), flush=True)
     _write_page(answers)
