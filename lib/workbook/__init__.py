@@ -1,11 +1,14 @@
 """The backbone workbook."""
 
 import logging
+import os
 import warnings
 
 from workbook.cores import let_waiting_threads_sleep
 
 let_waiting_threads_sleep()
+# pydantic would read what every installed package registers, to find plugins of its own: a tenth of the time of `workbook --help`.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 # Words of other packages about themselves, which every notebook and command would begin with.
 warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release", category=UserWarning)
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm.auto; the bars here need no widgets

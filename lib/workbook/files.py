@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from filelock import FileLock
-
 from workbook.errors import RunError
 
-if TYPE_CHECKING:  # the command line loads this module, and most commands need no tables
+if TYPE_CHECKING:  # the command line loads this module, and most commands need neither tables nor locks
     import pandas as pd
+    from filelock import FileLock
 
 PROJECT = Path(__file__).resolve().parents[2]  # holds notebooks/, lib/, data/ and outputs/
 WRITABLE = "Free space, make it writable, or set WORKBOOK_OUTPUTS to another folder"
@@ -99,6 +98,8 @@ def replacing(path: Path, size: int) -> Iterator[BinaryIO]:
 
 def shared_lock(path: Path) -> FileLock:
     """A lock between processes, whose file those who share the folder as a group may open too."""
+    from filelock import FileLock
+
     return FileLock(path, mode=0o664)
 
 
