@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def test_data_train_and_compare_one_after_the_other(root: Path) -> None:
     assert run.status == "done"
     assert pictures(trained) == 4 and {path.stem for path in (run.folder / "figures").iterdir()} == {
         "curves", "learning_rate", "per_class", "detections"}
+    drawn = {b64decode(output["data"]["image/png"]) for output in outputs(trained) if "image/png" in output.get("data", {})}
+    assert drawn == {path.read_bytes() for path in (run.folder / "figures").iterdir()}, "drawn again to be shown"
     assert not [output for output in outputs(trained) if output.get("name") == "stderr"], "a bar's stale lines, or a warning"
     assert trained.cells[-1].outputs[0].text.strip() == str(run.folder)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -49,8 +48,6 @@ def show_plots(diagnosis: SavedDiagnosis, without: Sequence[str] = ()) -> None:
         figure = axes[0].get_figure(root=True)
         assert figure is not None
         save_figure(figure, diagnosis.run.folder, plot.name)
-        display(figure)
-        plt.close(figure)
 
 
 def stage_styles(diagnosis: SavedDiagnosis) -> dict[str, tuple[str, str]]:
