@@ -70,7 +70,7 @@ $(STAMP): requirements.txt pyproject.toml
 	fi
 	jobs=$${MAX_JOBS:-$$(nproc)}
 	echo "Setting up $(ENV) with $$python. The first time on a machine this downloads several GB (torch) and compiles mmcv-full:"
-	echo "3 to 5 minutes on 2 cores, silent meanwhile (jobs now: $$jobs). The result is kept; a later set-up takes a minute."
+	echo "2 to 5 minutes on 2 cores, silent meanwhile (jobs now: $$jobs). The result is kept; a later set-up takes a minute."
 	if [[ $(ENV) == .venv ]]; then
 	  # a copy that was moved, or made with another Python, does not work
 	  [[ $$(.venv/bin/python -c '$(PROBE)' 2>/dev/null) =~ ^3\.1[12]$$ && $$(cat $(STAMP) 2>/dev/null || pwd) == "$$(pwd)" ]] ||

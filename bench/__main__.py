@@ -24,7 +24,7 @@ operators on the same config, weights and images; both sides take turns. A figur
 The seconds of every turn, with the commit they were taken at, are in `results.json`.
 
 {table}"""
-ROWS = ("P1", "P1e", "P1s", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P12", "P13", "P14", "P15", "P16")
+ROWS = ("P1", "P1e", "P1s", "P1t", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P17")
 
 
 def main(asked: list[str]) -> None:

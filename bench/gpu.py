@@ -24,9 +24,9 @@ from mmcv.runner import Hook
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from bench.stock import Ours, Stock, job_of, without_sleep
+from bench.torchvision_side import Torchvision
 from workbook.data.catalog import data_root
 from workbook.files import write_json, write_text
 from workbook.training.job import Job
@@ -43,7 +43,7 @@ COLUMNS = ("work", "stock", "torchvision", "ours", "figure", "target", "met")
 PAGE = """# The workbook on a GPU
 
 `python -m bench.gpu DATASET` makes this page. Stock is mmdet 2.28's own runner, loader and `fp16 = dict(loss_scale=512.)`; torchvision is
-its `fasterrcnn_resnet50_fpn` under bfloat16 autocast; both with the workbook's images, RoIs and number of loader processes. The sides
+its Faster R-CNN R50 under bfloat16 autocast; both with the workbook's images, RoIs and number of loader processes. The sides
 take turns; a figure is the median of three passes, in brackets the slowest and fastest. {machine}
 
 | work | stock | torchvision | ours | figure | target | met |
@@ -107,27 +107,6 @@ class Stamps(Hook):
 
     def after_train_iter(self, runner: Any) -> None:
         self.at.append(time.perf_counter())
-
-
-class Torchvision:
-    """torchvision's Faster R-CNN with the images, sizes and RoIs of mmdet's config; the same layers are frozen."""
-
-    def __init__(self, job: Job) -> None:
-        size = job.parameters.image_size[0]
-        self.model = fasterrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=len(job.dataset.classes) + 1, trainable_backbone_layers=3, min_size=size,
-            max_size=size, rpn_post_nms_top_n_train=1000, box_batch_size_per_image=512).to(job.device).train()
-        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.SGD(learned, lr=1e-5, momentum=0.9, weight_decay=1e-4)
-
-    def step(self, batch: dict[str, Any]) -> None:
-        targets = [{"boxes": boxes, "labels": labels + 1} for boxes, labels in zip(batch["gt_bboxes"], batch["gt_labels"], strict=True)]
-        with torch.autocast(batch["img"].device.type, torch.bfloat16):
-            loss = sum(self.model(list(batch["img"]), targets).values())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        loss.item()  # as its reference training does, to see that it is finite
 
 
 def rate(at: Sequence[float], batch: int) -> float:

@@ -1,9 +1,11 @@
-"""Rows P1, P1e, P1s, P2, P8, P9 and P10: a training step and a validation against stock mmdet's, at every size, and two at once."""
+"""Rows P1, P1e, P1s, P1t, P2, P8, P9, P10 and P17: a training step and a validation against stock mmdet's, a step against torchvision's,
+at every size, two at once, and by what the processor can."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,11 +18,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.row import Row, Timing, gemm_gflops, in_turn, ratio_row, timed
 from bench.stock import Ours, both, few_images, job_of
 from bench.sweep_overhead import sweep_seconds
+from bench.torchvision_side import Torchvision
 from workbook.training.environment import peak_memory_mb
 from workbook.training.loader import batches
 
 STEPS, ROUNDS = 4, 3  # steps an epoch of the timed sides, and how often both take their turn
 SIZES = (256, 384, 512, 768, 1024)
+MAKEFILE = Path(__file__).resolve().parents[1] / "Makefile"
+# What oneDNN and torch may use of the processor, what torch has to report for it, and the precision that the workbook takes there.
+LEVELS = {
+    "AVX2": ("AVX2", "avx2", "avx2", "fp32"),
+    "AVX-512": ("AVX512_CORE", "avx512", "avx512_f", "fp32"),
+    "AVX512-BF16": ("AVX512_CORE_BF16", "avx512", "avx512_bf16", "bf16"),
+    "AMX": ("AVX512_CORE_AMX", "avx512", "amx_bf16", "bf16"),
+}
 
 
 def step_row(key: str, work: str, backbone: str, target: float, precision: str) -> Row:
@@ -40,6 +51,47 @@ def p1e() -> list[Row]:
 def p1s() -> list[Row]:
     return [step_row("P1s", f"training step, {backbone}, 256 px, batch 2, 512 RoIs", backbone, 2.5, "auto")
             for backbone in ("swin_t", "pvtv2_b0")]
+
+
+def p1t() -> list[Row]:
+    """Against the best of torchvision's Faster R-CNN, as it is and with its backbone compiled, in either precision."""
+    return [row for size, mixed, single in ((256, 2.5, 2.0), (512, 2.5, 2.0)) for row in _beside_torchvision(size, mixed, single)]
+
+
+def _beside_torchvision(size: int, mixed_target: float, single_target: float) -> list[Row]:
+    name = few_images(STEPS // 2 * 2, 4)
+    jobs = {precision: job_of(dataset=name, backbone="resnet50", image_size=size, precision=precision) for precision in ("bf16", "fp32")}
+    ours = {precision: Ours(job) for precision, job in jobs.items()}
+    sides = {("ours", precision): side.epoch for precision, side in ours.items()}
+    for precision, job in jobs.items():
+        for how in ("eager", "compiled"):
+            other = Torchvision(job, precision, how == "compiled")
+            sides[how, precision] = lambda other=other, side=ours[precision]: _seconds_a_step(other, side)
+    seconds: dict[tuple[str, str], list[float]] = {side: [] for side in sides}
+    for turn in range(ROUNDS + 1):
+        for side, epoch in sides.items():
+            taken = epoch()
+            if turn:  # the first one warms up, and compiles
+                seconds[side].append(taken)
+    timings = {side: Timing(tuple(taken)) for side, taken in seconds.items()}
+    return [_torchvision_row(size, timings, "bf16", ("bf16", "fp32"), mixed_target),
+            _torchvision_row(size, timings, "fp32", ("fp32",), single_target)]
+
+
+def _seconds_a_step(other: Torchvision, side: Ours) -> float:
+    started, steps = time.perf_counter(), 0
+    for batch in batches(side.training.train_set, side.job.parameters.batch_size, 0, 0, side.job.device):
+        other.step(batch)
+        steps += 1
+    return (time.perf_counter() - started) / steps
+
+
+def _torchvision_row(size: int, timings: dict[tuple[str, str], Timing], ours: str, precisions: tuple[str, ...], target: float) -> Row:
+    others = {f"{how} {precision}": timings[how, precision] for how in ("eager", "compiled") for precision in precisions}
+    best = min(others, key=lambda name: others[name].median)
+    return ratio_row("P1t", f"training step, R50, {size} px, batch 2, 512 RoIs, {ours}; stock is torchvision's, the best of "
+                     f"{', '.join(f'{name} {timing.median:.2f} s' for name, timing in others.items())}",
+                     others[best], timings["ours", ours], target)
 
 
 def p2() -> list[Row]:
@@ -115,6 +167,34 @@ def one_of_two(folder: Path, who: str) -> None:
     print(json.dumps({"alone": alone, "both": [ours.epoch() for _ in range(ROUNDS)]}))
 
 
+def p17() -> list[Row]:
+    """A step of the demo's detector with what each kind of processor has, as far as this one has it, in a process of its own."""
+    few_images(2 * STEPS, 4)
+    able, rows = torch.cpu.get_capabilities(), []
+    for level, (onednn, aten, needed, precision) in LEVELS.items():
+        if not able.get(needed):
+            rows.append(Row("P17", f"training step of the demo's lite0, {level}", "", "", "not on this machine", "stated", None, {}))
+            continue
+        env = {**os.environ, "ONEDNN_MAX_CPU_ISA": onednn, "ATEN_CPU_CAPABILITY": aten, "MKL_ENABLE_INSTRUCTIONS": aten.upper()}
+        printed = subprocess.run([sys.executable, "-m", "bench.training", "demo", precision], capture_output=True, text=True, check=True,
+                                 env=env).stdout
+        seconds = Timing(tuple(json.loads(printed.splitlines()[-1])))
+        rows.append(Row("P17", f"training step of the demo's lite0, 320 px, batch 2, {level}: {precision}", "", str(seconds),
+                        f"{seconds.median:.2f} s", "stated", None, {"ours": seconds.seconds}))
+    return rows
+
+
+def demo_step(precision: str) -> None:
+    """Prints the seconds of a step of the demo's lite0, as often as a row takes turns, as JSON."""
+    found = re.search(r'-p overrides "([^"]+)"', MAKEFILE.read_text())
+    assert found is not None, "the Makefile has no overrides of the demo"
+    overrides = " ".join(found[1].replace("\\\n", " ").split())
+    ours = Ours(job_of(dataset=few_images(2 * STEPS, 4), backbone="tf_efficientnet_lite0", recipe="finetune", image_size=320,
+                       precision=precision, overrides=overrides))
+    ours.epoch()
+    print(json.dumps([ours.epoch() for _ in range(ROUNDS)]))
+
+
 def wait_for(path: Path) -> None:
     while not path.exists():
         time.sleep(0.02)
@@ -131,5 +211,7 @@ def one_size(size: int) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "two":
         one_of_two(Path(sys.argv[2]), sys.argv[3])
+    elif sys.argv[1] == "demo":
+        demo_step(sys.argv[2])
     else:
         one_size(int(sys.argv[1]))
