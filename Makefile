@@ -96,7 +96,7 @@ DEMO_SEARCH := 2m
 DEMO_SETTING := -p recipe finetune -p epochs 12 -p image_size 320 -p overrides "model.neck.out_channels=128 \
   model.rpn_head.in_channels=128 model.rpn_head.feat_channels=128 model.roi_head.bbox_roi_extractor.out_channels=128 \
   model.roi_head.bbox_head.in_channels=128 model.train_cfg.rcnn.sampler.num=128 model.test_cfg.rpn.max_per_img=300"
-demo: setup  ## train two backbones on real photos, compare them, say why they miss and look for a remedy (less than ten minutes on 2 cores with bf16)
+demo: setup  ## train two backbones on real photos, compare them, say why they miss and look for a remedy (7 minutes on 2 cores with bf16)
 	@mkdir -p $(DEMO)
 	train() {  # both at once, each on half the cores: a single small training leaves cores idle
 	  OMP_NUM_THREADS=$$(( ($$(nproc) + 1) / 2 )) '$(BIN)/papermill' --no-progress-bar --log-output notebooks/2_train.ipynb \
