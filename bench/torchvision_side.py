@@ -32,7 +32,8 @@ class Torchvision:
         self.optimizer = torch.optim.SGD(learned, lr=1e-5, momentum=0.9, weight_decay=1e-4)
         self.is_mixed = precision == "bf16"
         if compiled:
-            self.model.backbone = torch.compile(self.model.backbone)
+            # else a second size in the same process is compiled for any size, which is slower
+            self.model.backbone = torch.compile(self.model.backbone, dynamic=False)
 
     def step(self, batch: dict[str, Any]) -> None:
         """One training step on a batch of the workbook's loader."""

@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lib" / "workbook"
 ROOMS = ("evaluation", "data", "models", "runs", "remedies", "training", "diagnosis", "studies", "proofs", "views", "browse", "sweep",
          "search")
 # small and free of the rooms: every room may use them
-SHARED = ("errors", "files", "cores", "progress", "terminal", "parameters", "kernel", "notebooks", "plugins", "words")
+SHARED = ("errors", "files", "cores", "progress", "terminal", "parameters", "kernel", "notebooks", "plugins", "words",
+          "ending")
 OUTSIDE = ("cli", "cli_data", "cli_options", "cli_results", "__main__")  # the command calls the rooms; no room calls it
 
 

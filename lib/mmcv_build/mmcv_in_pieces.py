@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from setuptools import Distribution, Extension
 
 NAME = "mmcv._ext"
-PIECE = "piece-"
+PIECES = Path("build") / "pieces"  # where setup.py looks for no sources: uv keeps the folder, and a later build may be without this hook
 FILES_IN_PIECE = 20  # four pieces, so that four cores have work; few files would leave a core alone with them
 APART = {"psamask.cpp", "roi_align.cpp", "roi_align_rotated.cpp", "rotated_feature_align.cpp"}  # same names for other templates and macros
 CPU = "cpu"  # the folder of APART
@@ -26,12 +26,12 @@ CPU = "cpu"  # the folder of APART
 def merge(distribution: Distribution) -> None:
     """Give mmcv-full's extension pieces that include its files in their place; other packages are left as they are."""
     for extension in distribution.ext_modules or ():
-        if extension.name == NAME:
+        if getattr(extension, "name", None) == NAME:  # old packages write a tuple
             _merge(extension)
 
 
 def _merge(extension: Extension) -> None:
-    sources = [Path(source) for source in extension.sources if not Path(source).name.startswith(PIECE)]  # setup.py finds those of before
+    sources = [Path(source) for source in extension.sources]
     merged = sorted(filter(_is_merged, sources), key=lambda file: (file.parent, file.name))
     if not merged:  # setuptools may call twice
         return
@@ -48,10 +48,11 @@ def _is_merged(source: Path) -> bool:
 
 
 def _pieces(folder: Path, files: Sequence[Path]) -> list[str]:
-    """Write the pieces of one folder; gives their paths."""
+    """Write the pieces of one folder; gives their paths, relative as those of setup.py are."""
+    PIECES.mkdir(parents=True, exist_ok=True)
     paths = []
     for start in range(0, len(files), FILES_IN_PIECE):
-        path = folder / f"{PIECE}{start // FILES_IN_PIECE}.cpp"
-        path.write_text("".join(f'#include "{file.name}"\n' for file in files[start : start + FILES_IN_PIECE]))
+        path = PIECES / f"{folder.name}-{start // FILES_IN_PIECE}.cpp"
+        path.write_text("".join(f'#include "../../{file.as_posix()}"\n' for file in files[start : start + FILES_IN_PIECE]))
         paths.append(str(path))
     return paths

@@ -1,7 +1,5 @@
 """The backbone workbook."""
 
-import atexit
-import gc
 import logging
 import os
 import warnings
@@ -11,8 +9,6 @@ from workbook.cores import let_waiting_threads_sleep
 let_waiting_threads_sleep()
 # pydantic would read what every installed package registers, to find plugins of its own: a tenth of the time of `workbook --help`.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-# Python would look through all objects for garbage once more when it ends: over two seconds of every run, once torch and mmdet are loaded.
-atexit.register(gc.freeze)
 # Words of other packages about themselves, which every notebook and command would begin with.
 warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release", category=UserWarning)
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm.auto; the bars here need no widgets

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from workbook import cli_data, cli_results
 from workbook.cli_options import Address, Jobs, RunName, Where
+from workbook.ending import end_quickly
 from workbook.errors import WorkbookError
 from workbook.files import WRITABLE, outputs_root
 from workbook.parameters import check as check_values
@@ -35,6 +36,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQU
 
 def main() -> None:
     """The command's entry: a problem that the user can mend is said in words, not as a traceback."""
+    end_quickly()
     try:
         app()
     except WorkbookError as error:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbook.ending import end_quickly
 from workbook.errors import RunError
 from workbook.files import PROJECT, write_text
 from workbook.parameters import Model, check
@@ -25,6 +26,8 @@ def notebook_parameters(model: type[Model], namespace: Mapping[str, Any]) -> Mod
     papermill runs a notebook even when it is given a name that the notebook does not have, and only warns. So the names are read
     from its parameters cell, which it always opens with `# Parameters`, and an unknown one is refused here.
     """
+    if in_notebook():
+        end_quickly()
     known = {name: namespace[name] for name in model.model_fields if name in namespace}
     return check(model, {**injected(namespace.get("In", [])), **known})
 

@@ -1,6 +1,7 @@
 """Files are compiled together where they can be, by the real setuptools and compiler."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,27 +44,29 @@ def sources(tmp_path, monkeypatch):
     return files
 
 
+def included(piece):
+    lines = Path(piece).read_text().splitlines()
+    return [os.path.normpath(Path(piece).parent / line.removeprefix('#include "').removesuffix('"')) for line in lines]
+
+
 def test_files_are_in_pieces_and_those_that_clash_are_apart(merge, sources):
     extension = Extension("mmcv._ext", sources, extra_compile_args={"cxx": ["-std=c++17"], "nvcc": []})
     merge(Distribution({"ext_modules": [extension]}))
     assert extension.sources == [
-        "mmcv/ops/csrc/pytorch/piece-0.cpp", "mmcv/ops/csrc/pytorch/cpu/piece-0.cpp", "mmcv/ops/csrc/pytorch/cpu/roi_align.cpp",
+        "build/pieces/pytorch-0.cpp", "build/pieces/cpu-0.cpp", "mmcv/ops/csrc/pytorch/cpu/roi_align.cpp",
         "mmcv/ops/csrc/pytorch/cuda/nms.cpp", "mmcv/ops/csrc/pytorch/cuda/nms.cu",
     ]
-    assert Path("mmcv/ops/csrc/pytorch/piece-0.cpp").read_text() == '#include "nms.cpp"\n#include "roi_align.cpp"\n'
-    assert Path("mmcv/ops/csrc/pytorch/cpu/piece-0.cpp").read_text() == '#include "nms.cpp"\n#include "zebra.cpp"\n'
+    assert included("build/pieces/pytorch-0.cpp") == sources[:2]
+    assert included("build/pieces/cpu-0.cpp") == [sources[2], sources[6]]
     assert extension.extra_compile_args == {"cxx": ["-std=c++17", "-g0"], "nvcc": []}
 
 
-def test_called_again_and_found_by_the_next_setup_pieces_stay_the_same(merge, sources):
-    pieces = ["mmcv/ops/csrc/pytorch/piece-0.cpp", "mmcv/ops/csrc/pytorch/cpu/piece-0.cpp"]
-    extension = Extension("mmcv._ext", sources + pieces)
+def test_a_second_call_changes_nothing(merge, sources):
+    extension = Extension("mmcv._ext", sources)
     merge(Distribution({"ext_modules": [extension]}))
-    once = list(extension.sources)
+    once = list(extension.sources), list(extension.extra_compile_args)
     merge(Distribution({"ext_modules": [extension]}))
-    assert extension.sources == once
-    assert once[:2] == pieces
-    assert len(once) == len(set(once)) == 5
+    assert (extension.sources, extension.extra_compile_args) == once
 
 
 def test_more_files_than_a_piece_holds_are_all_there_once(merge, tmp_path, monkeypatch):
@@ -72,9 +75,8 @@ def test_more_files_than_a_piece_holds_are_all_there_once(merge, tmp_path, monke
     files[0].parent.mkdir(parents=True)
     extension = Extension("mmcv._ext", [str(file) for file in files])
     merge(Distribution({"ext_modules": [extension]}))
-    included = [line for source in extension.sources for line in Path(source).read_text().splitlines()]
     assert len(extension.sources) == 3
-    assert sorted(included) == sorted(f'#include "{file.name}"' for file in files)
+    assert sorted(file for source in extension.sources for file in included(source)) == sorted(map(str, files))
 
 
 def test_other_packages_are_left_as_they_are(merge, sources):
@@ -83,24 +85,44 @@ def test_other_packages_are_left_as_they_are(merge, sources):
     assert extension.sources == sources
     assert extension.extra_compile_args == []
     merge(Distribution({}))
+    merge(Distribution({"ext_modules": [("mmcv._ext", {"sources": sources})]}))
 
 
-@pytest.mark.parametrize(("name", "objects"), [("mmcv._ext", {"piece-0.o", "cpu/roi_align.o"}),
-                                              ("other._ext", {"module.o", "first.o", "second.o", "cpu/roi_align.o"})])
-def test_setuptools_finds_it_and_what_is_compiled_in_pieces_works(name, objects, tmp_path):
-    folder = tmp_path / "mmcv" / "ops" / "csrc" / "pytorch"
+def write_project(root, name):
+    folder = root / "mmcv" / "ops" / "csrc" / "pytorch"
     (folder / "cpu").mkdir(parents=True)
-    module = name.split(".")[1]
-    (folder / "module.cpp").write_text(MODULE.format(name=module))
+    (folder / "module.cpp").write_text(MODULE.format(name=name.split(".")[1]))
     (folder / "first.cpp").write_text("int first() { return 1; }\n")
     (folder / "second.cpp").write_text("int second() { return 20; }\n")
     (folder / "cpu" / "roi_align.cpp").write_text("int apart() { return 300; }\n")
-    (tmp_path / "setup.py").write_text(SETUP.format(name=name))
-    env = {**os.environ, "PYTHONPATH": str(FOLDER)}
+    (root / "setup.py").write_text(SETUP.format(name=name))
+
+
+def build(root, env):
+    """Names of what was compiled, and what the module computes."""
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", "built", "--build-temp", "objects"]
-    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
-    temporary = tmp_path / "objects" / folder.relative_to(tmp_path)
-    assert {str(path.relative_to(temporary)) for path in temporary.rglob("*.o")} == objects
-    said = subprocess.run([sys.executable, "-c", f"import {module}; print({module}.sum())"], capture_output=True, text=True, check=True,
-                          cwd=tmp_path / "built" / name.split(".")[0])
-    assert said.stdout == "321\n"
+    subprocess.run(command, cwd=root, env=env, check=True, capture_output=True)
+    (module,) = (root / "built").rglob("*.so")
+    code = f"import {module.name.split('.')[0]} as module; print(module.sum())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=module.parent)
+    return {path.stem for path in (root / "objects").rglob("*.o")}, said.stdout
+
+
+@pytest.mark.parametrize(("name", "objects"), [("mmcv._ext", {"pytorch-0", "roi_align"}),
+                                              ("other._ext", {"module", "first", "second", "roi_align"})])
+def test_setuptools_finds_it_and_what_is_compiled_in_pieces_works(name, objects, tmp_path):
+    write_project(tmp_path, name)
+    assert build(tmp_path, {**os.environ, "PYTHONPATH": str(FOLDER)}) == (objects, "321\n")
+
+
+def test_a_later_build_without_it_in_the_same_folder_works(tmp_path):
+    write_project(tmp_path, "mmcv._ext")
+    build(tmp_path, {**os.environ, "PYTHONPATH": str(FOLDER)})
+    shutil.rmtree(tmp_path / "objects")
+    shutil.rmtree(tmp_path / "built")
+    assert build(tmp_path, os.environ) == ({"module", "first", "second", "roi_align"}, "321\n")
+
+
+def test_the_set_up_puts_it_on_the_path_of_the_build():
+    recipe = subprocess.run(["make", "-n", "-W", "pyproject.toml", "setup"], cwd=FOLDER.parents[1], capture_output=True, text=True)
+    assert f'PYTHONPATH="{FOLDER}' in recipe.stdout, recipe.stderr

@@ -1,0 +1,27 @@
+"""How a process of the workbook's own ends: without a last search for garbage."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+
+
+def end_quickly() -> None:
+    """Let this process, a command or a notebook's kernel, end without looking through all its objects once more.
+
+    With torch and mmdet loaded Python takes over two seconds for that, at the end of every run (bench row P7). What it would write
+    are files that were left open in a circle of objects: they are flushed here. Not for a process that is not the workbook's: there
+    such a circle may hold what has to end in its own way.
+    """
+    atexit.register(_flush_and_freeze)
+
+
+def _flush_and_freeze() -> None:
+    for thing in gc.get_objects():
+        if issubclass(type(thing), io.IOBase):
+            try:
+                thing.flush()
+            except (ValueError, OSError):  # closed, or not for writing any more
+                continue
+    gc.freeze()
