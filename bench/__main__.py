@@ -20,8 +20,9 @@ START, END = "<!-- made by make bench -->", "<!-- end -->"
 PAGE = """# The workbook against stock mmdet
 
 `make bench` makes this page and the table in the README; `python -m bench P1` does one row. Stock is mmdet's own runner, loader and
-operators on the same config, weights and images; both sides take turns. A figure is the median, in brackets the fastest and slowest.
-The seconds of every turn, with the commit they were taken at, are in `results.json`.
+operators on the same config, weights and images, unless the row says otherwise; both sides take turns. A figure is the median, in
+brackets the fastest and slowest. The seconds of every turn, with the commit they were taken at, are in
+`results.json`.
 
 {table}"""
 ROWS = ("P1", "P1e", "P1s", "P1t", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P17")

@@ -48,10 +48,10 @@ def import_command(
 
     What cannot be read is listed all at once, and then nothing is written. Else `workbook check` follows: errors end with code 1.
     """
-    from workbook.data.importers.command import import_dataset
+    from workbook.data.importers.command import import_dataset, left_of_import
     from workbook.training.signals import StopSignals
 
-    with exit_when_stopped(), StopSignals() as stop, stop.at_once():
+    with exit_when_stopped(lambda: left_of_import(name)), StopSignals() as stop, stop.at_once():
         made = import_dataset(path, name, format_, copy, split)
     print(*made.summary, sep="\n")
     if made.not_split:
@@ -68,7 +68,7 @@ def export(
     from workbook.data.exporters.command import export_dataset
     from workbook.training.signals import StopSignals
 
-    with exit_when_stopped(), StopSignals() as stop, stop.at_once():
+    with exit_when_stopped(lambda: "nothing was written"), StopSignals() as stop, stop.at_once():
         done = export_dataset(name, to)
     print(*(f"note: {note}" for note in done.notes), done.folder, sep="\n")
 

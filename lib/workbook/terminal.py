@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -18,9 +18,14 @@ def open_console() -> Console:
 
 
 @contextmanager
-def exit_when_stopped() -> Iterator[None]:
-    """The exit code that a shell expects of what was stopped: 130 after Ctrl-C, 143 after SIGTERM."""
+def exit_when_stopped(left: Callable[[], str] | None = None) -> Iterator[None]:
+    """The exit code that a shell expects of what was stopped: 130 after Ctrl-C, 143 after SIGTERM.
+
+    left: says what there is then, where the work does not say so itself.
+    """
     try:
         yield
     except KeyboardInterrupt as stop:
+        if left is not None:
+            print(f"\nstopped: {left()}", file=sys.stderr)
         raise typer.Exit(getattr(stop, "code", 130)) from None

@@ -100,7 +100,8 @@ def new_folder(name: str) -> Path:
         raise DataError(f"dataset {name!r}: give the name of a new folder in {data_root()}, without / \\ : {CUT} and not a path")
     folder = data_root() / name
     if name in EMBEDDED or os.path.lexists(folder):
-        raise DataError(f"there is a dataset '{name}' already, {folder}, and it is not overwritten: give another name, or delete it first")
+        raise DataError(f"there is a dataset '{name}' already, {folder}, and it is not overwritten: give another name, or delete it first. "
+                        f"If it is of an import that was stopped while it checked, it is whole: `workbook check {name}` goes on")
     return folder
 
 

@@ -18,7 +18,9 @@ from foreign import CLASSES, PHOTOS
 from small_dataset import annotation, load, save, write_dataset
 from workbook.data.exporters.command import export_dataset
 from workbook.data.importers.command import import_dataset
+from workbook.data.partial import HERE
 from workbook.data.reading import DataError
+from workbook.files import outputs_root
 
 FORMATS = ("yolo", "voc", "coco")
 
@@ -104,6 +106,26 @@ def test_yolo_clips_what_sticks_out_and_says_so(data: Path) -> None:
     row = (done.folder / "labels" / "train_1.txt").read_text().splitlines()[0].split()
     assert [float(word) for word in row[1:]] == pytest.approx([9 / 64, 44 / 48, 18 / 64, 8 / 48])
     assert "clipped" in done.notes[0] and done.notes[0].endswith("1 (train_1.png)")
+
+
+def test_what_a_killed_export_has_left_goes_with_the_next_one(data: Path) -> None:
+    write_dataset(data / "pets")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    exports = outputs_root() / "exports"
+    old, alive = (exports / f".x-yolo.{HERE}.{pid}.partial" for pid in (dead.pid, os.getpid()))
+    for folder in (old, alive):
+        (folder / "images").mkdir(parents=True)
+    export_dataset("pets", "yolo")
+    assert sorted(path.name for path in exports.iterdir()) == [alive.name, "pets-yolo"]
+
+
+@pytest.mark.parametrize("to", ["yolo", "voc"])
+def test_the_bar_is_not_full_before_the_labels_are_written(to: str, data: Path, capfd: pytest.CaptureFixture) -> None:
+    write_dataset(data / "pets")
+    export_dataset("pets", to)
+    said = capfd.readouterr().err
+    assert "writing labels of train: 100%" in said and "writing labels of val: 100%" in said
 
 
 def test_an_export_is_refused_and_leaves_nothing(data: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ import foreign
 from foreign import CLASSES, PHOTOS
 from small_dataset import load, picture
 from workbook import cli
+from workbook.data import partial
 from workbook.data.checks import check_dataset
 from workbook.data.importers import write as writing
 from workbook.data.importers.command import import_dataset
@@ -181,12 +183,31 @@ def test_an_import_that_is_stopped_or_fails_leaves_nothing(copy: bool, tmp_path:
         assert left(data) == []
 
 
+@pytest.mark.parametrize(("moment", "said"), [
+    ("importers.command.write", "stopped: nothing was written"),
+    ("importers.command.check_dataset", "mine is whole, and was being checked: `workbook check mine` goes on"),
+])
+def test_an_import_that_is_stopped_says_what_there_is(
+    moment: str, said: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+) -> None:
+    def stop(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    source = foreign.ultralytics(tmp_path / "theirs")
+    monkeypatch.setattr(f"workbook.data.{moment}", stop)
+    monkeypatch.setattr(sys, "argv", ["workbook", "import", str(source), "mine"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130 and said in capsys.readouterr().err
+    assert (data / "mine").exists() == ("whole" in said)
+
+
 def test_what_a_killed_import_has_left_goes_with_the_next_one(tmp_path: Path, data: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
     data.mkdir(exist_ok=True)
     old, elsewhere, alive = (data / f".x.{host}.{pid}.partial" for host, pid in (
-        (writing.HERE, dead.pid), ("another", dead.pid), (writing.HERE, os.getpid())))
+        (partial.HERE, dead.pid), ("another", dead.pid), (partial.HERE, os.getpid())))
     for folder in (old, elsewhere, alive):
         (folder / "images").mkdir(parents=True)
     import_dataset(foreign.ultralytics(tmp_path / "theirs"), "mine")

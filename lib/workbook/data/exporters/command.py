@@ -9,6 +9,7 @@ from workbook.data.catalog import dataset_folder
 from workbook.data.checks import check_dataset, stop_at_errors
 from workbook.data.exporters import coco, voc, yolo
 from workbook.data.exporters.record import Export, Exporter, Notes
+from workbook.data.partial import partial_of, sweep
 from workbook.data.reading import DataError, read_coco
 from workbook.files import WRITABLE, outputs_root
 
@@ -31,8 +32,9 @@ def export_dataset(name: str, to: str) -> Export:
     splits = tuple(split for split in SPLITS if (source / f"{split}.json").exists())
     stop_at_errors(name, source, check_dataset(source, splits))
     notes = Notes()
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial = partial_of(folder)
     try:
+        sweep(folder.parent)
         partial.mkdir(parents=True)
         EXPORTERS[to](source, {split: read_coco(source / f"{split}.json") for split in splits}, partial, notes)
         os.rename(partial, folder)

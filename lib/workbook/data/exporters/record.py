@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from workbook.data.entries import listed
 from workbook.data.images import image_path
-from workbook.data.reading import Annotation, Coco, DataError
+from workbook.data.reading import Annotation, Coco, DataError, Image
 from workbook.progress import progress_bar
 
 SHOWN = 3  # places that a note names
@@ -52,6 +52,20 @@ def copy_images(source: Path, splits: Mapping[str, Coco], target: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(image_path(source / "images", name), path)
             bar.update()
+
+
+def with_bar(images: Sequence[Image], split: str) -> Iterator[Image]:
+    """The images of a split, with a bar while the labels of each are written."""
+    with progress_bar(len(images), f"writing labels of {split}", "image") as bar:
+        for image in images:
+            yield image
+            bar.update()
+
+
+def write_labels(path: Path, text: str) -> None:
+    """One label file of a folder that gets its name when it is whole: it need not be safe on the disk by itself, for each takes 2 ms."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
 
 
 def require_own_stems(splits: Mapping[str, Coco], what: str) -> None:

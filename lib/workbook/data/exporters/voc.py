@@ -20,6 +20,8 @@ from workbook.data.exporters.record import (
     names_by_id,
     note_lost,
     require_own_stems,
+    with_bar,
+    write_labels,
 )
 from workbook.data.reading import Annotation, Coco, Image, is_crowd
 from workbook.files import write_text
@@ -36,10 +38,9 @@ def write(source: Path, splits: Mapping[str, Coco], folder: Path, notes: Notes) 
     for split, coco in splits.items():
         names = names_by_id(coco)
         annotations = by_image(coco)
-        for image in coco["images"]:
+        for image in with_bar(coco["images"], split):
             path = folder / "Annotations" / PurePosixPath(image["file_name"]).with_suffix(".xml")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, _xml(image, annotations[image["id"]], names, notes))
+            write_labels(path, _xml(image, annotations[image["id"]], names, notes))
         stems = [str(PurePosixPath(image["file_name"]).with_suffix("")) for image in coco["images"]]
         write_text(folder / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
     lines = ["# label:color_rgb:parts:actions", *(f"{name}:::" for name in classes(splits))]

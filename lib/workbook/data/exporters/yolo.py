@@ -15,6 +15,8 @@ from workbook.data.exporters.record import (
     names_by_id,
     note_lost,
     require_own_stems,
+    with_bar,
+    write_labels,
 )
 from workbook.data.importers.yolo import label_path
 from workbook.data.reading import Annotation, Coco, Image, is_crowd
@@ -32,12 +34,10 @@ def write(source: Path, splits: Mapping[str, Coco], folder: Path, notes: Notes) 
     for split, coco in splits.items():
         names = names_by_id(coco)
         annotations = by_image(coco)
-        for image in coco["images"]:
+        for image in with_bar(coco["images"], split):
             own = annotations[image["id"]]
             rows = [_row(image, entry, numbers[names[entry["category_id"]]], notes) for entry in own]
-            path = label_path(folder / "images" / image["file_name"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, "".join(f"{row}\n" for row in rows if row))
+            write_labels(label_path(folder / "images" / image["file_name"]), "".join(f"{row}\n" for row in rows if row))
         listing = "".join(f"./images/{image['file_name']}\n" for image in coco["images"])
         write_text(folder / f"{split}.txt", listing)
     lists = {split: f"{split}.txt" for split in splits}

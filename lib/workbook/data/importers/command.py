@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbook.data.catalog import new_folder
+from workbook.data.catalog import data_root, new_folder
 from workbook.data.checks import check_dataset
 from workbook.data.entries import Problem, listed
 from workbook.data.importers.formats import find_importer
@@ -48,6 +48,12 @@ def import_dataset(path: Path, name: str, format_: str = "", copy: bool = False,
     if "val" not in there and not refused:
         lines.append(f"there is no val.json yet: `workbook split {name}` makes it from train.json")
     return Result(folder, imported, tuple(lines), problems, refused)
+
+
+def left_of_import(name: str) -> str:
+    """What an import that was stopped has left, for people: nothing, or a whole dataset that was being checked."""
+    folder = data_root() / name
+    return f"{folder} is whole, and was being checked: `workbook check {name}` goes on" if folder.exists() else "nothing was written"
 
 
 def _stop_at_problems(source: Source, imported: Imported, split: bool) -> None:

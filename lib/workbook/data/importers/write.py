@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from workbook.data.catalog import new_folder
 from workbook.data.importers.record import SPLITS, Imported, Picture
+from workbook.data.partial import partial_of, sweep
 from workbook.data.reading import DataError
 from workbook.files import write_json
 from workbook.progress import progress_bar
-
-PARTIAL, A_DAY = ".partial", 86_400  # how a folder that is being made ends; seconds
-HERE = platform.node().replace(".", "-") or "here"
 
 
 def write(name: str, imported: Imported, origin: Path, copy: bool) -> Path:
@@ -30,9 +24,9 @@ def write(name: str, imported: Imported, origin: Path, copy: bool) -> Path:
     """
     folder = new_folder(name)
     root = images_root([picture.path for picture in imported.pictures], copy)
-    partial = folder.with_name(f".{folder.name}.{HERE}.{os.getpid()}{PARTIAL}")
+    partial = partial_of(folder)
     try:
-        _sweep(folder.parent)
+        sweep(folder.parent)
         partial.mkdir(parents=True)
         _add_images(partial / "images", imported.pictures, root, copy)
         for split, pictures in by_split(imported.pictures).items():
@@ -46,15 +40,6 @@ def write(name: str, imported: Imported, origin: Path, copy: bool) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
-
-
-def _sweep(data: Path) -> None:
-    """Remove what imports that were killed have left, on this machine or another one."""
-    for old in data.glob(f".*{PARTIAL}"):
-        *_, machine, pid = old.name.removesuffix(PARTIAL).split(".")
-        is_dead = machine == HERE and pid.isdigit() and not psutil.pid_exists(int(pid))
-        if is_dead or time.time() - old.stat().st_mtime > A_DAY:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def by_split(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
