@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_every_parameter_is_an_option_with_its_default_and_its_words() -> None:
         assert option in shown and option in swept, name
         assert str(field.description)[:30] in shown and str(field.description)[:30] in swept
     assert "[default: 1024]" in shown and "[default: tree_crowns]" in shown and "[default: 12]" in shown
+
+
+def test_help_says_what_each_argument_is_and_breaks_lines_where_the_terminal_does() -> None:
+    shown = workbook("import", "--help").stdout
+    assert "the new folder of data/" in shown and "the folder that holds labels" in shown
+    wide = subprocess.run([sys.executable, "-m", "workbook", "run", "--help"], capture_output=True, text=True, check=True,
+                          env={**os.environ, "COLUMNS": "200", "TERMINAL_WIDTH": "200"}).stdout
+    assert "Ctrl-C and SIGTERM save a checkpoint and leave (exit codes 130 and 143)." in wide
 
 
 def test_check_ends_with_1_when_there_are_errors(root: Path) -> None:

@@ -53,6 +53,11 @@ def _refuse(words: str) -> None:
     sys.exit(2)
 
 
+def _flowing(words: str) -> str:
+    """The paragraphs without the line breaks of the source, which typer would show in all but the first."""
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in words.split("\n\n"))
+
+
 def _with_parameters(make: Callable[[str], inspect.Parameter]) -> Callable[[Command], Command]:
     """Gives a command an option for each parameter of a run, in the place of `**given`, before the options of its
     own."""
@@ -254,6 +259,9 @@ def browse(
 
 app.add_typer(cli_results.app)  # list, compare, report, evaluate, adopt
 app.add_typer(cli_data.app)  # check, import, export, split
+for _part in (app, cli_results.app, cli_data.app):
+    for _command in _part.registered_commands:
+        _command.help = _flowing(inspect.getdoc(_command.callback) or "")
 
 
 if __name__ == "__main__":
