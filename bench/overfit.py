@@ -28,11 +28,11 @@ from workbook.models.weights import find_weights
 from workbook.progress import progress_bar
 from workbook.training.job import Job
 from workbook.training.loader import batches
+from workbook.training.loop import Training
 from workbook.training.parameters import Parameters
 from workbook.training.schedule import set_lr
 from workbook.training.signals import StopSignals
 from workbook.training.trackers import Tracker
-from workbook.training.train import Training
 from workbook.training.validation import validate
 
 TILES, GOAL, LOOK_EVERY, WARM_UP = 8, 0.9, 50, 20

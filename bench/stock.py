@@ -31,10 +31,10 @@ from workbook.files import outputs_root
 from workbook.models.config import nested_dicts
 from workbook.training.job import Job, prepare
 from workbook.training.loader import batches
+from workbook.training.loop import Training
 from workbook.training.parameters import Parameters
 from workbook.training.signals import StopSignals
 from workbook.training.trackers import Tracker
-from workbook.training.train import Training
 from workbook.training.validation import validate
 
 

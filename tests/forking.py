@@ -90,10 +90,10 @@ def child(words: list[str], outputs: str, moment: list[Any] | None, what: str) -
 
 def watch(outputs: Path, moment: tuple[str, int] | None, what: str) -> None:
     """Put a hook at every moment at which a training can be hit, and note each in `moments.jsonl`."""
-    from workbook.training import log, train
+    from workbook.training import log, loop
 
     seen: Counter[str] = Counter()
-    replace, step, evaluate, write = os.replace, train.Training._train_step, train.evaluate, log.Log.write
+    replace, step, evaluate, write = os.replace, loop.Training._train_step, loop.evaluate, log.Log.write
 
     def passing(name: str) -> bool:
         seen[name] += 1
@@ -140,7 +140,7 @@ def watch(outputs: Path, moment: tuple[str, int] | None, what: str) -> None:
             if moment and moment[0] == "line":  # room again, so that run.json can tell
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    os.replace, train.Training._train_step, train.evaluate, log.Log.write = hooked_replace, hooked_step, hooked_evaluate, hooked_write
+    os.replace, loop.Training._train_step, loop.evaluate, log.Log.write = hooked_replace, hooked_step, hooked_evaluate, hooked_write
 
 
 if __name__ == "__main__":

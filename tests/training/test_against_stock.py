@@ -27,11 +27,12 @@ from workbook.models.precision import set_precision
 from workbook.models.recipes import Setting, find_recipe
 from workbook.training.job import prepare
 from workbook.training.loader import batches
+from workbook.training.loop import Training
 from workbook.training.parameters import check_parameters
 from workbook.training.schedule import parse_schedule, set_lr
 from workbook.training.signals import StopSignals
 from workbook.training.trackers import Tracker
-from workbook.training.train import Training, train
+from workbook.training.train import train
 from workbook.training.validation import as_coco
 
 STEPS = 20

@@ -19,10 +19,10 @@ from workbook.files import outputs_root
 from workbook.runs.folder import runs_root
 from workbook.runs.listing import list_runs
 from workbook.training.job import Job, prepare
+from workbook.training.loop import Training
 from workbook.training.parameters import check_parameters
 from workbook.training.signals import StopSignals
 from workbook.training.trackers import Tracker
-from workbook.training.train import Training
 from workbook.views.run import tables
 
 

@@ -36,11 +36,12 @@ from workbook.training.distributed import SINGLE
 from workbook.training.environment import peak_memory_mb
 from workbook.training.job import prepare
 from workbook.training.loader import SeededItems, epoch_order
+from workbook.training.loop import Training, TrainingError
 from workbook.training.memory import MemoryFullError
 from workbook.training.parameters import check_parameters
 from workbook.training.signals import Stopped, StopSignals
 from workbook.training.trackers import Tracker
-from workbook.training.train import Training, TrainingError, train
+from workbook.training.train import train
 from workbook.training.validation import validate
 
 FILES = {"run.json", "config.py", "log.jsonl", "predictions.json", "metrics.json", "checkpoints"}
@@ -218,7 +219,7 @@ def test_a_checkpoint_is_due_after_its_minutes(monkeypatch: pytest.MonkeyPatch) 
         saved=1_000.0, job=SimpleNamespace(parameters=SimpleNamespace(checkpoint_minutes=2)), signals=SimpleNamespace(signum=0),
         world=SINGLE, state=dict, _save=lambda state: saved.append(True))
     for now, expected in ((1_119.0, []), (1_120.0, [True])):
-        monkeypatch.setattr("workbook.training.train.time.monotonic", lambda now=now: now)
+        monkeypatch.setattr("workbook.training.loop.time.monotonic", lambda now=now: now)
         Training._save_when_due(training)
         assert saved == expected
 
@@ -267,7 +268,7 @@ def test_an_error_stays_an_error_though_a_signal_has_come(data: Dataset, monkeyp
         signals.signum = signal.SIGTERM
         raise RuntimeError("a tensor has the wrong shape")
 
-    monkeypatch.setattr("workbook.training.train.validate", fail)
+    monkeypatch.setattr("workbook.training.loop.validate", fail)
     with pytest.raises((RuntimeError, Stopped), match="wrong shape") as caught:
         training._validate()
     assert caught.type is RuntimeError
