@@ -81,7 +81,8 @@ $(STAMP): requirements.txt pyproject.toml
 	fi
 	# compiled here, once: where Python may not write bytecode (most containers), each call would compile torch and mmdet anew, 11 s
 	# with lib/mmcv_build on its path mmcv-full compiles in two minutes of a core instead of fifteen
-	PYTHONPATH="$(CURDIR)/lib/mmcv_build$${PYTHONPATH:+:$$PYTHONPATH}" MAX_JOBS=$$jobs "$$uv" "$${install[@]}" --compile-bytecode --python '$(BIN)/python' || stop \
+	PYTHONPATH="$(CURDIR)/lib/mmcv_build$${PYTHONPATH:+:$$PYTHONPATH}" MAX_JOBS=$$jobs \
+	  "$$uv" "$${install[@]}" --compile-bytecode --python '$(BIN)/python' || stop \
 	  "see above. Without network, run it again when there is one: it goes on where it stopped"
 	"$$uv" pip install --quiet --python '$(BIN)/python' --no-deps --no-build-isolation --editable .
 	answer=$$('$(BIN)/python' -c '$(VERIFY)' 2>&1) || stop "mmcv-full was built wrongly:\n$$answer\nBuild it again:\n\

@@ -66,7 +66,7 @@ def _beside_torchvision(size: int, mixed_target: float, single_target: float) ->
     for precision, job in jobs.items():
         for how in ("eager", "compiled"):
             other = Torchvision(job, precision, how == "compiled")
-            sides[how, precision] = lambda other=other, side=ours[precision]: _seconds_a_step(other, side)
+            sides[how, precision] = lambda other=other, side=ours[precision]: side.epoch_of(other.step)
     seconds: dict[tuple[str, str], list[float]] = {side: [] for side in sides}
     for turn in range(ROUNDS + 1):
         for side, epoch in sides.items():
@@ -76,14 +76,6 @@ def _beside_torchvision(size: int, mixed_target: float, single_target: float) ->
     timings = {side: Timing(tuple(taken)) for side, taken in seconds.items()}
     return [_torchvision_row(size, timings, "bf16", ("bf16", "fp32"), mixed_target),
             _torchvision_row(size, timings, "fp32", ("fp32",), single_target)]
-
-
-def _seconds_a_step(other: Torchvision, side: Ours) -> float:
-    started, steps = time.perf_counter(), 0
-    for batch in batches(side.training.train_set, side.job.parameters.batch_size, 0, 0, side.job.device):
-        other.step(batch)
-        steps += 1
-    return (time.perf_counter() - started) / steps
 
 
 def _torchvision_row(size: int, timings: dict[tuple[str, str], Timing], ours: str, precisions: tuple[str, ...], target: float) -> Row:
