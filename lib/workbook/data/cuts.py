@@ -21,6 +21,7 @@ from workbook.data.images import MEMORY
 from workbook.data.reading import Coco, DataError
 from workbook.data.split import divide, part_of
 from workbook.files import WRITABLE, write_json
+from workbook.partial import partial_of
 
 SEARCH_SHARE = 0.25  # of the train images
 SHARES = {"quarter": 0.25, "half": 0.5}  # of the images to fit on; each is part of the next
@@ -77,18 +78,14 @@ def _on(sides: dict[int, str], side: str) -> set[int]:
 def _write(name: str, dataset: Dataset, fit: Any, score: Any) -> None:
     """The folder, whole or not at all. What is known of the images (`.images.json`) is handed on."""
     folder = cuts_root() / name
-    partial = folder.with_name(f".{name}.{os.getpid()}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{name}.lock"):
-            if folder.exists():
-                return
-            _fill(partial, dataset, fit, score)
-            os.rename(partial, folder)
+        with FileLock(folder.parent / f".{name}.lock"), partial_of(folder) as partial:
+            if not folder.exists():
+                _fill(partial, dataset, fit, score)
+                partial.rename(folder)
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}. {WRITABLE}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(folder: Path, dataset: Dataset, fit: Any, score: Any) -> None:

@@ -9,7 +9,6 @@ labels, not single examples, so a group goes to the side that it fits best over 
 from __future__ import annotations
 
 import errno
-import os
 import random
 import shutil
 from collections import Counter
@@ -25,6 +24,7 @@ from workbook.data.images import image_files
 from workbook.data.reading import Coco, DataError, content_hash, is_crowd, read_coco
 from workbook.evaluation.sizes import sizes_of
 from workbook.files import write_json
+from workbook.partial import partial_of
 
 Label = tuple[int, str]  # category id, size
 IMAGE: Label = (-1, "image")  # the label of every image, so that the number of images is divided in the same ratio
@@ -197,9 +197,6 @@ def part_of(whole: Coco, images: set[int], how: dict[str, Any]) -> dict[str, Any
 
 def _copy(source: Path, target: Path) -> None:
     """The user's own bytes; whole or not at all."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with partial_of(target) as partial:
         shutil.copyfile(source, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+        partial.replace(target)

@@ -11,8 +11,6 @@ gives both (two places 13 km apart); the single tiles of OSBS (Florida) and SOAP
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import PIL.Image
 
 from workbook.data.reading import DataError
 from workbook.files import write_json
+from workbook.partial import partial_of
 
 TILE = 400  # pixels
 NARROWEST = TILE // 2  # what is left at a photo's right or lower edge becomes a tile when it is this wide, else nothing
@@ -46,18 +45,15 @@ def prepare(folder: Path) -> None:
     Raises DataError when the package is not installed or the folder cannot be written.
     """
     source = photos_folder()
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / "images").mkdir(parents=True)
-        for split in ("train", "val"):
-            write_json(partial / f"{split}.json", _cut_all(source, split, partial / "images"))
-        os.rename(partial, folder)
+        with partial_of(folder) as partial:
+            (partial / "images").mkdir(parents=True)
+            for split in ("train", "val"):
+                write_json(partial / f"{split}.json", _cut_all(source, split, partial / "images"))
+            partial.rename(folder)
     except OSError as error:
         raise DataError(f"cannot write the embedded dataset to {folder}: {error.strerror}. "
                         "Make it writable, or set WORKBOOK_DATA to another folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def photos_folder() -> Path:

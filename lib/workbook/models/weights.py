@@ -7,7 +7,6 @@ the user gives. `find_weights` returns a file on this machine or raises `Weights
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import urllib.parse
@@ -129,21 +128,21 @@ def download(address: str, path: Path) -> None:
 
     from tqdm import tqdm
 
+    from workbook.partial import partial_of
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with urllib.request.urlopen(address, timeout=SILENCE) as answer, open(partial, "wb") as file:
-            promised = int(answer.headers.get("Content-Length") or 0)
-            with tqdm.wrapattr(answer, "read", total=promised or None, desc=path.name, dynamic_ncols=True) as body:
-                shutil.copyfileobj(body, file)
-        if promised and partial.stat().st_size != promised:  # urllib takes a broken connection for the end of the file
-            raise OSError(f"the connection broke after {partial.stat().st_size:,} of {promised:,} bytes")
-        path.with_name(path.name + ".sha256").write_text(sha256(partial))
-        os.replace(partial, path)
+        with partial_of(path) as partial:
+            with urllib.request.urlopen(address, timeout=SILENCE) as answer, open(partial, "wb") as file:
+                promised = int(answer.headers.get("Content-Length") or 0)
+                with tqdm.wrapattr(answer, "read", total=promised or None, desc=path.name, dynamic_ncols=True) as body:
+                    shutil.copyfileobj(body, file)
+            if promised and partial.stat().st_size != promised:  # urllib takes a broken connection for the end of the file
+                raise OSError(f"the connection broke after {partial.stat().st_size:,} of {promised:,} bytes")
+            path.with_name(path.name + ".sha256").write_text(sha256(partial))
+            partial.replace(path)
     except (OSError, HTTPException) as error:  # URLError and HTTPError are OSErrors
         raise WeightsError(f"{path} is not there and {address} cannot be downloaded ({error}). {REMEDY}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def verify_checksum(path: Path, expected: str) -> None:

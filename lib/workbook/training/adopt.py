@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from workbook.models.config import build_untrained
 from workbook.models.device import pick_device
 from workbook.models.precision import set_precision
 from workbook.models.weights import sha256
+from workbook.partial import partial_of
 from workbook.runs.adopt.adopt import Adopted
 from workbook.runs.adopt.choose import other_order
 from workbook.runs.adopt.errors import AdoptError
@@ -166,20 +165,18 @@ def _write(
     run: Run, found: WorkDir, config: Config, lines: Sequence[Mapping[str, Any]], measured: _Measured, record: Mapping[str, Any]
 ) -> None:
     """The whole folder under a temporary name that no list of runs shows, then under its own."""
-    root = run.folder.parent
-    partial = Run(root / f".{run.name}.{os.getpid()}.partial")
     figures = {**measured.figures.metrics, **measured.losses, "per_class": measured.figures.per_class, "counts": measured.figures.counts}
     try:
-        partial.best_checkpoint.parent.mkdir(parents=True)
-        write_config(partial.folder / "config.py", config)
-        save_checkpoint(partial.best_checkpoint, {"state_dict": found.weights, "epoch": found.epoch})
-        write_text(partial.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        write_json(partial.folder / "predictions.json", measured.detections)
-        write_json(partial.folder / "metrics.json", {"epoch": found.epoch, "best_epoch": found.epoch, **figures})
-        with next_number(root) as number:
-            write_json(partial.folder / "run.json", {**record, "number": number})
-            partial.folder.rename(run.folder)
+        with partial_of(run.folder) as folder:
+            partial = Run(folder)
+            partial.best_checkpoint.parent.mkdir(parents=True)
+            write_config(folder / "config.py", config)
+            save_checkpoint(partial.best_checkpoint, {"state_dict": found.weights, "epoch": found.epoch})
+            write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+            write_json(folder / "predictions.json", measured.detections)
+            write_json(folder / "metrics.json", {"epoch": found.epoch, "best_epoch": found.epoch, **figures})
+            with next_number(run.folder.parent) as number:
+                write_json(folder / "run.json", {**record, "number": number})
+                folder.rename(run.folder)
     except OSError as error:
         raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error
-    finally:
-        shutil.rmtree(partial.folder, ignore_errors=True)

@@ -12,8 +12,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +34,7 @@ from workbook.models.device import has_bf16, pick_device
 from workbook.models.merge_overrides import merge_overrides
 from workbook.models.overrides import parse_overrides
 from workbook.models.weights import sha256
+from workbook.partial import partial_of
 from workbook.remedies.apply import Applied, apply_remedies, overridden
 from workbook.remedies.base import Context
 from workbook.remedies.registry import all_remedies, identity_of, parse_remedies
@@ -181,19 +180,17 @@ def _measure(run: Run, settings: OtherSettings, device: torch.device, precision:
 
 def _write(folder: Path, files: Mapping[str, Any]) -> None:
     """Under a temporary name first; where another process was faster its folder stays. Raises WriteError."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_json(partial / name, content)
-        if not folder.is_dir():
-            partial.rename(folder)
+        with partial_of(folder) as partial:
+            partial.mkdir(parents=True)
+            for name, content in files.items():
+                write_json(partial / name, content)
+            if not folder.is_dir():
+                partial.rename(folder)
     except WriteError:
         raise
     except OSError as error:
         raise WriteError.of(folder, 0, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _counts(run: Run, detections: int) -> Row:

@@ -18,9 +18,9 @@ from foreign import CLASSES, PHOTOS
 from small_dataset import annotation, load, save, write_dataset
 from workbook.data.exporters.command import export_dataset
 from workbook.data.importers.command import import_dataset
-from workbook.data.partial import HERE
 from workbook.data.reading import DataError
 from workbook.files import outputs_root
+from workbook.partial import HERE
 
 FORMATS = ("yolo", "voc", "coco")
 

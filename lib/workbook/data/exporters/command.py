@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 from workbook.data.catalog import dataset_folder
 from workbook.data.checks import check_dataset, stop_at_errors
 from workbook.data.exporters import coco, voc, yolo
 from workbook.data.exporters.record import Export, Exporter, Notes
-from workbook.data.partial import partial_of, sweep
 from workbook.data.reading import DataError, read_coco
 from workbook.files import WRITABLE, outputs_root
+from workbook.partial import partial_of
 
 EXPORTERS: dict[str, Exporter] = {"yolo": yolo.write, "voc": voc.write, "coco": coco.write}
 SPLITS = ("train", "val", "test")
@@ -32,16 +31,13 @@ def export_dataset(name: str, to: str) -> Export:
     splits = tuple(split for split in SPLITS if (source / f"{split}.json").exists())
     stop_at_errors(name, source, check_dataset(source, splits))
     notes = Notes()
-    partial = partial_of(folder)
     try:
-        sweep(folder.parent)
-        partial.mkdir(parents=True)
-        EXPORTERS[to](source, {split: read_coco(source / f"{split}.json") for split in splits}, partial, notes)
-        os.rename(partial, folder)
+        with partial_of(folder) as partial:
+            partial.mkdir(parents=True)
+            EXPORTERS[to](source, {split: read_coco(source / f"{split}.json") for split in splits}, partial, notes)
+            partial.rename(folder)
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}. {WRITABLE}. Nothing was written") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Export(folder, notes.lines())
 
 

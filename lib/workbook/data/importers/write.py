@@ -10,9 +10,9 @@ from typing import Any
 
 from workbook.data.catalog import new_folder
 from workbook.data.importers.record import SPLITS, Imported, Picture
-from workbook.data.partial import partial_of, sweep
 from workbook.data.reading import DataError
 from workbook.files import write_json
+from workbook.partial import partial_of
 from workbook.progress import progress_bar
 
 
@@ -24,21 +24,18 @@ def write(name: str, imported: Imported, origin: Path, copy: bool) -> Path:
     """
     folder = new_folder(name)
     root = images_root([picture.path for picture in imported.pictures], copy)
-    partial = partial_of(folder)
     try:
-        sweep(folder.parent)
-        partial.mkdir(parents=True)
-        _add_images(partial / "images", imported.pictures, root, copy)
-        for split, pictures in by_split(imported.pictures).items():
-            write_json(partial / f"{split}.json", _coco(imported, pictures, root, origin))
-        new_folder(name)  # while the images were copied somebody else may have made it
-        os.rename(partial, folder)
+        with partial_of(folder) as partial:
+            partial.mkdir(parents=True)
+            _add_images(partial / "images", imported.pictures, root, copy)
+            for split, pictures in by_split(imported.pictures).items():
+                write_json(partial / f"{split}.json", _coco(imported, pictures, root, origin))
+            new_folder(name)  # while the images were copied somebody else may have made it
+            partial.rename(folder)
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror}. Free space, make it writable, or set WORKBOOK_DATA "
                         "to another folder. "
                         "Nothing was written") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from workbook.data.catalog import Dataset, find_dataset, summary
 from workbook.data.checks import require_sound
 from workbook.errors import RunError
 from workbook.files import WRITABLE, write_json, write_text
+from workbook.partial import partial_of
 from workbook.runs.adopt.choose import Chosen, choose
 from workbook.runs.adopt.coco_results import read_results
 from workbook.runs.adopt.epochs import Epochs, compared, epochs_of
@@ -132,23 +131,20 @@ def _write(
     run: Run, found: Found, files: Mapping[str, str], data: Dataset, chosen: Chosen, lines: Sequence[Mapping[str, Any]]
 ) -> None:
     """The whole folder under a temporary name that no list of runs shows, then under its own."""
-    root = run.folder.parent
-    partial = root / f".{run.name}.{os.getpid()}.partial"
     try:
-        partial.mkdir(parents=True)
-        write_config(partial / "config.py", _data_config(data))
-        write_json(partial / "predictions.json", chosen.detections)
-        write_json(partial / "metrics.json", _metrics(chosen))
-        if lines:
-            write_text(partial / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        with next_number(root) as number:
-            write_json(partial / "run.json", {
-                **_record(run, found, files, data, chosen), "number": number, **({"epochs_done": lines[-1]["epoch"]} if lines else {})})
-            partial.rename(run.folder)
+        with partial_of(run.folder) as partial:
+            partial.mkdir(parents=True)
+            write_config(partial / "config.py", _data_config(data))
+            write_json(partial / "predictions.json", chosen.detections)
+            write_json(partial / "metrics.json", _metrics(chosen))
+            if lines:
+                write_text(partial / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+            record = {**_record(run, found, files, data, chosen), **({"epochs_done": lines[-1]["epoch"]} if lines else {})}
+            with next_number(run.folder.parent) as number:
+                write_json(partial / "run.json", {**record, "number": number})
+                partial.rename(run.folder)
     except OSError as error:
         raise RunError(f"cannot write the run folder {run.folder}: {error.strerror}. {WRITABLE}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _data_config(data: Dataset) -> Config:
