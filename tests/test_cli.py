@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,24 @@ def test_what_needs_no_library_loads_none(root: Path, command: str) -> None:
     answer = subprocess.run([sys.executable, "-c", LOADED, *command.split()], capture_output=True, text=True, check=True)
     loaded = answer.stdout.splitlines()[-1].split()
     assert "workbook.cli" in loaded and not set(HEAVY) & set(loaded)
+
+
+STOPPED_WHILE_LOADING = """
+import builtins, os, signal, sys
+from workbook.__main__ import main
+load = builtins.__import__
+def load_or_stop(name, *rest):
+    if name == "typer":
+        os.kill(os.getpid(), signal.SIGINT)
+    return load(name, *rest)
+builtins.__import__ = load_or_stop
+signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[1] == "ignored" else signal.default_int_handler)
+sys.argv[1:] = ["--help"]
+main()
+"""
+
+
+@pytest.mark.parametrize(("at_first", "code"), [("heeded", -signal.SIGINT), ("ignored", 0)])
+def test_ctrl_c_while_the_command_loads_ends_it_without_a_traceback(at_first: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED_WHILE_LOADING, at_first], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
