@@ -32,7 +32,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch, gpus: int, slots: int, **asked:
     executor = LocalExecutor(slots)
     for seed in range(slots):
         parameters = Parameters(**{**SMALL, "device": "auto", "seed": seed, **asked})
-        executor.start(Entry(parameters, Run(Path(f"run-{seed}")), Progress("new", known=Known(2, {}, gpus, (), 1)), {}))
+        executor.start(Entry(parameters, Run(Path(f"run-{seed}")), Progress("new", known=Known(2, {}, gpus, (), 1, {})), {}))
     return devices
 
 

@@ -43,6 +43,8 @@ def written(folder: Path, content: dict[str, Any]) -> Path:
 def test_a_study_trains_diagnoses_judges_and_writes_and_the_same_call_trains_nothing_again(tmp_path, capsys) -> None:
     file = written(tmp_path, STUDY)
     assert run_study(file, {}, 1, "local", "", dry_run=True) == 0
+    foreseen = capsys.readouterr().out
+    assert all(f"claim '{claim}' can only stay open: 1 seed of" in foreseen for claim in STUDY["claims"]) and "confounded" not in foreseen
     assert not study_folder("longer").exists() and not list_runs()
     assert run_study(file, {}, 2, "local", "", dry_run=False) == 0
     assert len(list_runs()) == 3

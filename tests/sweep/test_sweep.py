@@ -346,7 +346,7 @@ def test_without_ray_and_with_an_address_for_the_outputs_it_says_so(monkeypatch:
 
 def fifty() -> list[Entry]:
     plan = make_plan([{**TINY, "backbone": [f"pvtv2_b{size}" for size in range(5)], "seed": list(range(10))}])
-    known = Known(10, {"gpu": None, "cpu": "Xeon", "cores": 2}, 0, (), TINY["epochs"])
+    known = Known(10, {"gpu": None, "cpu": "Xeon", "cores": 2}, 0, (), TINY["epochs"], {})
     states = ["done"] * 3 + ["running"] * 2 + ["new"] * 45
     for entry, state in zip(plan, states, strict=True):
         entry.progress.known = known

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from workbook.runs.aspects import ASPECTS, aspect_words, aspects
 from workbook.runs.folder import NOT_IDENTITY, Run
@@ -46,12 +47,27 @@ class Setting:
 Pair = tuple[Setting, Setting]
 
 
+class HasParameters(Protocol):
+    """A setting, of finished runs or of planned ones."""
+
+    @property
+    def parameters(self) -> Parameters: ...
+
+
+S = TypeVar("S", bound=HasParameters)
+
+
+def setting_key(parameters: Parameters) -> tuple[str, ...]:
+    """The same for all runs of a setting: their parameters but the seed."""
+    return tuple(str(getattr(parameters, name)) for name in COMPARED)
+
+
 def settings_of(runs: Iterable[StudyRun]) -> list[Setting]:
     """The finished runs of a study by setting, in the order of the study."""
     groups: dict[tuple[str, ...], list[StudyRun]] = {}
     for one in runs:
         if one.run.folder.joinpath("run.json").is_file() and one.run.status == "done":
-            groups.setdefault(tuple(str(getattr(one.parameters, name)) for name in COMPARED), []).append(one)
+            groups.setdefault(setting_key(one.parameters), []).append(one)
     found = []
     for group in groups.values():
         by_seed = sorted(group, key=lambda one: one.parameters.seed)
@@ -59,10 +75,10 @@ def settings_of(runs: Iterable[StudyRun]) -> list[Setting]:
     return found
 
 
-def pairs_of(claim: Claim, settings: Sequence[Setting]) -> list[Pair]:
+def pairs_of(claim: Claim, settings: Sequence[S]) -> list[tuple[S, S]]:
     """The settings that a claim compares: of all of its two sides those pairs that differ in the fewest other parameters.
 
-    Empty where a side has no finished run.
+    Empty where a side has no setting.
     """
     lefts = [setting for setting in settings if claim.left.selects(setting.parameters)]
     rights = [setting for setting in settings if claim.right.selects(setting.parameters)]
@@ -71,7 +87,7 @@ def pairs_of(claim: Claim, settings: Sequence[Setting]) -> list[Pair]:
     return [pair for pair, count in zip(pairs, counts, strict=True) if count == min(counts)]
 
 
-def other_parameters(claim: Claim, pair: Pair) -> list[str]:
+def other_parameters(claim: Claim, pair: tuple[S, S]) -> list[str]:
     """The parameters in which the two settings differ besides the claimed one."""
     left, right = (setting.parameters for setting in pair)
     return [name for name in COMPARED if name != claim.parameter and getattr(left, name) != getattr(right, name)]
@@ -81,18 +97,18 @@ def confounds_of(claim: Claim, pairs: Sequence[Pair]) -> tuple[str, ...]:
     """What else differs between the two sides of a claim, in words: parameters, and all else that `run.json` knows."""
     found: dict[str, None] = {}
     for left, right in pairs:
-        found |= dict.fromkeys(_differing(claim, left.runs, right.runs))
+        found |= dict.fromkeys(differing(claim, [run.record for run in (*left.runs, *right.runs)]))
     found |= dict.fromkeys(_warnings([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
     return tuple(found)
 
 
-def _differing(claim: Claim, left: Sequence[Run], right: Sequence[Run]) -> list[str]:
-    """`recipe: seed and official`, for each aspect in which any two of these runs differ."""
+def differing(claim: Claim, records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """`recipe: seed and official`, for each aspect besides the claimed one in which any two of these runs, by their run.json, differ."""
     claimed = {aspect for aspect, path in ASPECTS.items() if path in (f"parameters.{claim.parameter}", f"settings.{claim.parameter}")}
     expected = {"seed", *claimed, *FOLLOWS.get(claim.parameter, ())}
     values: dict[str, dict[str, None]] = {}
-    for run in (*left, *right):
-        for aspect, value in aspects(run.record).items():
+    for record in records:
+        for aspect, value in aspects(record).items():
             values.setdefault(aspect, {})[aspect_words(aspect, value)] = None
     return [f"{aspect}: {' and '.join(there)}" for aspect, there in values.items() if len(there) > 1 and aspect not in expected]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -33,8 +33,14 @@ def run_sweep(file: Path | None, given: Mapping[str, Value], slots: int | None, 
     return train_all(grids, slots, on, address, dry_run)[1]
 
 
-def train_all(grids: Sequence[Grid], slots: int | None, on: str, address: str, dry_run: bool) -> tuple[list[Entry], int]:
-    """Plan, check, train, sum up. Returns the plan, empty when it was interrupted before there was one, and the exit code."""
+def train_all(
+    grids: Sequence[Grid], slots: int | None, on: str, address: str, dry_run: bool,
+    foresee: Callable[[Sequence[Entry]], Sequence[str]] = lambda plan: (),
+) -> tuple[list[Entry], int]:
+    """Plan, check, train, sum up. Returns the plan, empty when it was interrupted before there was one, and the exit code.
+
+    foresee: what else to warn of before anything trains, from the checked plan.
+    """
     outputs_root()  # an address is refused before anything else is asked for
     asked = asked_runs(grids)
     console = open_console()
@@ -47,6 +53,8 @@ def train_all(grids: Sequence[Grid], slots: int | None, on: str, address: str, d
         eta = Eta(plan)
         console.print(plan_table(plan, eta))
         print_warnings(plan, console)
+        for words in foresee(plan):
+            console.print(words, soft_wrap=True, markup=False, style="yellow")
         print_broken_runs(console)
         console.print(plan_words(plan, eta, executor.slots))
         if dry_run:

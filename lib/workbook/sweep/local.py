@@ -197,6 +197,7 @@ def _check(parameters: Parameters) -> Known | str:
 
     from workbook.training.environment import hardware
     from workbook.training.job import prepare
+    from workbook.training.record import foreseen_record
     from workbook.training.trackers import check_tracker
 
     try:
@@ -205,7 +206,7 @@ def _check(parameters: Parameters) -> Known | str:
     except (WorkbookError, ValueError) as error:  # anything else is an error of the code, and needs its traceback
         return f"{type(error).__name__}: {error}"
     gpus = torch.cuda.device_count() if job.device.type == "cuda" else 0
-    return Known(job.steps_an_epoch, hardware(job.device), gpus, job.warnings, job.epochs)
+    return Known(job.steps_an_epoch, hardware(job.device), gpus, job.warnings, job.epochs, foreseen_record(job))
 
 
 def train_one(parameters: Parameters, name: str) -> tuple[str, str]:

@@ -40,6 +40,7 @@ class Known:
     gpus: int  # that this run could use; 0 on the CPU
     warnings: tuple[str, ...]
     epochs: int
+    record: Mapping[str, Any]  # what run.json will say, see training/record.py
 
 
 @dataclass

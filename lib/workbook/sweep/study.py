@@ -14,6 +14,7 @@ from workbook.errors import WorkbookError
 from workbook.notebooks import execute_notebook
 from workbook.runs.folder import Run
 from workbook.studies.claim import value_words
+from workbook.studies.foresight import Planned, foreseen
 from workbook.studies.grids import Value
 from workbook.studies.settings import StudyRun, varying
 from workbook.studies.store import SavedStudy, require_own_folder, save, saved_from, write_note, writing
@@ -33,7 +34,7 @@ def run_study(file: Path, given: Mapping[str, Value], slots: int | None, on: str
     require_own_folder(study)
     console = open_console()
     _print_claims(study, console)
-    plan, code = train_all(study.grids, slots, on, address, dry_run)
+    plan, code = train_all(study.grids, slots, on, address, dry_run, lambda plan: foreseen(study.claims, map(_planned, plan)))
     if dry_run or code == INTERRUPTED:
         return code
     with writing(study.name) as folder:
@@ -65,6 +66,14 @@ def find_out(study: Study, plan: Sequence[Entry], options: Mapping[str, str]) ->
         unfinished={entry.run.name: entry.progress.reason.partition("\n")[0] or entry.state for entry in plan if entry.state != "done"},
         verdicts=tuple(verdicts),
     )
+
+
+def _planned(entry: Entry) -> Planned:
+    """A run that is done is what its run.json says; of the others that is foreseen."""
+    if entry.state == "done":
+        return Planned(entry.parameters, entry.run.record)
+    known = entry.progress.known
+    return Planned(entry.parameters, {"parameters": entry.parameters.model_dump(mode="json"), **(known.record if known else {})})
 
 
 def _diagnose(runs: Sequence[Run]) -> tuple[dict[str, SavedDiagnosis], list[str]]:

@@ -36,11 +36,17 @@ def record_start(run: Run, job: Job, model: nn.Module, step: int) -> None:
             "backbone": config.model.backbone.type, "weights": weights.checkpoint if weights else None,
             "parameters_m": sum(p.numel() for p in model.parameters()) / 1e6,
         },
-        optimizer=json.loads(json.dumps(config.optimizer)), schedule=_schedule_words(config.lr_config), epochs=job.epochs,
+        **_how_it_learns(config), epochs=job.epochs,
         remedies=[applied.to_json() for applied in job.remedies], warnings=warnings,
     )
     if not (run.folder / "config.py").exists():
         write_config(run.folder / "config.py", config)
+
+
+def foreseen_record(job: Job) -> dict[str, Any]:
+    """What `run.json` will say of a training that has not begun, as far as two runs of a study could differ in it."""
+    return {"git_commit": environment.git_commit(), "versions": environment.versions(), "settings": {"precision": job.precision},
+            **_how_it_learns(job.config)}
 
 
 def record_end(
@@ -68,6 +74,10 @@ def sweep_up(run: Run) -> None:
         for partial in folder.glob(".*.partial"):
             if not partial.name.startswith(LEASE_FILE):
                 partial.unlink(missing_ok=True)
+
+
+def _how_it_learns(config: Config) -> dict[str, Any]:
+    return {"optimizer": json.loads(json.dumps(config.optimizer)), "schedule": _schedule_words(config.lr_config)}
 
 
 def _schedule_words(lr_config: Config | dict[str, Any]) -> str:
