@@ -11,7 +11,7 @@ ROOMS = ("evaluation", "data", "models", "runs", "remedies", "training", "diagno
          "search")
 # small and free of the rooms: every room may use them
 SHARED = ("errors", "files", "cores", "progress", "terminal", "parameters", "kernel", "notebooks", "plugins", "words",
-          "ending", "partial")
+          "ending", "partial", "process")
 OUTSIDE = ("cli", "cli_data", "cli_options", "cli_results", "__main__")  # the command calls the rooms; no room calls it
 
 

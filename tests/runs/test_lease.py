@@ -142,7 +142,7 @@ def test_many_that_find_it_dead_at_once_never_both_have_it(foreign: bool, run: R
     """Every holder dies with its lease, so every take is a take-over; `inside` shows whether two were in at once."""
     inside, taken, twice = (run.folder / name for name in ("inside", "taken", "twice"))
     if foreign:  # judged by heartbeats alone
-        monkeypatch.setattr(leases, "_machine", lambda: "")
+        monkeypatch.setattr(leases, "machine", lambda: "")
     deadline = time.monotonic() + 4
 
     def life(seed: int) -> None:

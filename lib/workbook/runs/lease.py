@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from workbook.process import is_running, machine, started
+
 LEASE_FILE = ".lease.json"  # in the folder of a run
 BEAT = 5.0  # seconds between two heartbeats
 LIMIT = 120.0  # seconds without one, after which an owner on another machine counts as dead
@@ -45,8 +47,7 @@ class Owner:
     def here(cls) -> Owner:
         """The calling process, with a new token."""
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        started = int(_stat(os.getpid())[19]) if _machine() else 0
-        return cls(socket.gethostname(), os.getpid(), since, _machine(), started, uuid.uuid4().hex, user_name())
+        return cls(socket.gethostname(), os.getpid(), since, machine(), started(), uuid.uuid4().hex, user_name())
 
     def __str__(self) -> str:
         whose = f" of the user {self.user}" if self.user not in ("", user_name()) else ""
@@ -156,37 +157,10 @@ def _read(path: Path) -> tuple[Owner, float] | None:
 
 
 def _alive(owner: Owner, beat: float, folder: Path) -> bool:
-    if owner.machine and owner.machine == _machine():
-        return _running(owner.pid, owner.process_started)
+    if owner.machine and owner.machine == machine():
+        return is_running(owner.pid, owner.process_started)
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.") as file:
             return os.fstat(file.fileno()).st_mtime - beat < LIMIT
     except OSError:  # who cannot write here cannot tell, and cannot take it over either
         return True
-
-
-def _running(pid: int, started: int) -> bool:
-    """Whether that process, and not a later one with its number, is there; a zombie is not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        pass
-    try:
-        state, *_ = fields = _stat(pid)
-    except OSError:  # hidden from us, or ending right now
-        return True
-    return state not in "ZX" and int(fields[19]) == started
-
-
-def _stat(pid: int) -> list[str]:
-    """Fields of /proc/<pid>/stat from the state on (proc_pid_stat(5)); 19 is the start in clock ticks."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _machine() -> str:
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no Linux: every owner is judged by its heartbeat
-        return ""

@@ -24,7 +24,6 @@ from workbook.data.importers.command import import_dataset
 from workbook.data.importers.formats import FORMATS, find_importer
 from workbook.data.importers.source import Source, split_of_file, split_of_folder
 from workbook.data.reading import DataError
-from workbook.partial import HERE
 
 
 @pytest.fixture(autouse=True)
@@ -202,10 +201,9 @@ def test_an_import_that_is_stopped_says_what_there_is(
     assert (data / "mine").exists() == ("whole" in said)
 
 
-def test_what_a_killed_import_has_left_goes_with_the_next_one(tmp_path: Path, data: Path) -> None:
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    (data / f".x.{HERE}.{dead.pid}.partial" / "images").mkdir(parents=True)
+def test_what_an_import_of_another_machine_has_left_goes_after_a_day(tmp_path: Path, data: Path) -> None:
+    (old := data / ".x.12345678.1-1.partial").mkdir(parents=True)
+    os.utime(old, (0, 0))
     import_dataset(foreign.ultralytics(tmp_path / "theirs"), "mine")
     assert os.listdir(data) == ["mine"]
 
