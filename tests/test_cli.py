@@ -116,20 +116,28 @@ def test_what_needs_no_library_loads_none(root: Path, command: str) -> None:
 
 STOPPED_WHILE_LOADING = """
 import builtins, os, signal, sys
+import typer.main
 from workbook.__main__ import main
-load = builtins.__import__
-def load_or_stop(name, *rest):
-    if name == "typer":
+_, moment, at_first = sys.argv
+load, make = builtins.__import__, typer.main.get_command
+def stop(now):
+    if now == moment:
         os.kill(os.getpid(), signal.SIGINT)
+def load_or_stop(name, *rest):
+    stop(name)
     return load(name, *rest)
-builtins.__import__ = load_or_stop
-signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[1] == "ignored" else signal.default_int_handler)
+def make_or_stop(app):
+    stop("the command is made")
+    return make(app)
+builtins.__import__, typer.main.get_command = load_or_stop, make_or_stop
+signal.signal(signal.SIGINT, signal.SIG_IGN if at_first == "ignored" else signal.default_int_handler)
 sys.argv[1:] = ["--help"]
 main()
 """
 
 
+@pytest.mark.parametrize("moment", ["workbook.cli_options", "rich.console", "the command is made"])
 @pytest.mark.parametrize(("at_first", "code"), [("heeded", -signal.SIGINT), ("ignored", 0)])
-def test_ctrl_c_while_the_command_loads_ends_it_without_a_traceback(at_first: str, code: int) -> None:
-    done = subprocess.run([sys.executable, "-c", STOPPED_WHILE_LOADING, at_first], capture_output=True, text=True)
+def test_ctrl_c_while_the_command_loads_ends_it_without_a_traceback(moment: str, at_first: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED_WHILE_LOADING, moment, at_first], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (code, "")

@@ -1,5 +1,6 @@
 """A process that ends quickly has still written what it was told to write."""
 
+import signal
 import subprocess
 import sys
 
@@ -38,3 +39,20 @@ def test_open_files_are_written_to_the_end(tmp_path):
 
 def test_without_the_call_python_ends_as_always(tmp_path):
     assert end("as always", tmp_path / "log.txt").stdout == "looked through\n"
+
+
+STOPPED_AT_THE_END = """
+import gc, os, signal
+from workbook.ending import end_quickly
+end_quickly()
+look = gc.get_objects
+def looks_while_stopped():
+    os.kill(os.getpid(), signal.SIGINT)
+    return look()
+gc.get_objects = looks_while_stopped
+"""
+
+
+def test_ctrl_c_at_the_very_end_makes_no_traceback():
+    ended = subprocess.run([sys.executable, "-c", STOPPED_AT_THE_END], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")

@@ -38,7 +38,7 @@ def main() -> None:
     """The command's entry: a problem that the user can mend is said in words, not as a traceback."""
     end_quickly()
     try:
-        app()
+        COMMAND()
     except WorkbookError as error:
         _refuse(f"{type(error).__name__}: {error}")
     except OSError as error:
@@ -262,6 +262,7 @@ app.add_typer(cli_data.app)  # check, import, export, split
 for _part in (app, cli_results.app, cli_data.app):
     for _command in _part.registered_commands:
         _command.help = _flowing(inspect.getdoc(_command.callback) or "")
+COMMAND = typer.main.get_command(app)  # made while this loads: where it runs, a Ctrl-C is caught
 
 
 if __name__ == "__main__":

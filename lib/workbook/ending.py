@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import signal
 
 
 def end_quickly() -> None:
@@ -18,6 +19,8 @@ def end_quickly() -> None:
 
 
 def _flush_and_freeze() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # Ctrl-C at the very end needs no traceback either
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     for thing in gc.get_objects():
         if issubclass(type(thing), io.IOBase):
             try:
