@@ -24,6 +24,7 @@ ASPECTS = {
     "use of images without objects": "parameters.empty_images", "git commit": "git_commit", "origin": "origin.path",
 }
 CONTENTS = ("data contents", "start weights' contents")  # hashes, of which eight digits are shown
+WEIGHTS_OF = "contents of the weights of "  # and the name of a backbone
 OF_THE_MACHINE = ("cpu_capability",)
 ABSENT = object()  # what a run has not written
 
@@ -73,7 +74,7 @@ def _weight_contents(record: Mapping[str, Any]) -> dict[str, str]:
     contents = {}
     for path, digest in record.get("files", {}).items():
         if path == of_backbone and path != parameters.get("load_from"):
-            contents[f"contents of the weights of {parameters.get('backbone')}"] = digest
+            contents[f"{WEIGHTS_OF}{parameters.get('backbone')}"] = digest
         else:
             contents["start weights' contents"] = digest
     return contents

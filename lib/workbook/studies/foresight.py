@@ -12,7 +12,7 @@ from workbook.evaluation.bootstrap import FEWEST_IMAGES
 from workbook.evaluation.comparison import FEWEST_SEEDS
 from workbook.evaluation.sizes import in_size
 from workbook.studies.claim import Claim
-from workbook.studies.settings import differing, pairs_of, setting_key
+from workbook.studies.settings import confounds_of, pairs_of, setting_key
 from workbook.training.parameters import Parameters
 from workbook.words import counted
 
@@ -36,9 +36,17 @@ class PlannedSetting:
         """Of its first run."""
         return self.runs[0].parameters
 
+    @property
+    def records(self) -> tuple[Mapping[str, Any], ...]:
+        """run.json of each."""
+        return tuple(run.record for run in self.runs)
+
+
+Pair = tuple[PlannedSetting, PlannedSetting]
+
 
 def foreseen(claims: Sequence[Claim], planned: Iterable[Planned]) -> list[str]:
-    """A line for every claim that will be confounded or can only stay open, whatever the trainings find, and what to change."""
+    """A line for every claim of which it is known that it will be confounded, or can only stay open, whatever the trainings find."""
     groups: dict[tuple[str, ...], list[Planned]] = {}
     for run in planned:
         groups.setdefault(setting_key(run.parameters), []).append(run)
@@ -46,24 +54,31 @@ def foreseen(claims: Sequence[Claim], planned: Iterable[Planned]) -> list[str]:
     lines = []
     for claim in claims:
         pairs = pairs_of(claim, settings)
-        reasons = [*_confounded(claim, pairs), *_open(claim, [setting for pair in pairs for setting in pair])]
+        reasons = [*_confounded(claim, pairs), *_open(claim, pairs)]
         lines += [f"claim '{claim.text}' {'; and even without that it '.join(reasons)}"] if reasons else []
     return lines
 
 
-def _confounded(claim: Claim, pairs: Sequence[tuple[PlannedSetting, PlannedSetting]]) -> list[str]:
-    others = dict.fromkeys(
-        words for left, right in pairs for words in differing(claim, [run.record for run in (*left.runs, *right.runs)]))
+def _confounded(claim: Claim, pairs: Sequence[Pair]) -> list[str]:
+    others = [*confounds_of(claim, pairs), *_several_datasets(pairs)]
     return [f"will be confounded, its two sides differ in more than it is about ({'; '.join(others)})"] if others else []
 
 
-def _open(claim: Claim, settings: Sequence[PlannedSetting]) -> list[str]:
+def _several_datasets(pairs: Sequence[Pair]) -> list[str]:
+    names = dict.fromkeys(setting.parameters.dataset for pair in pairs for setting in pair)
+    return [f"dataset: {' and '.join(names)}, whose images cannot be paired: make a study of each"] if len(names) > 1 else []
+
+
+def _open(claim: Claim, pairs: Sequence[Pair]) -> list[str]:
+    settings = [setting for pair in pairs for setting in pair]
+    if not settings:
+        return [f"can only stay open: {claim.left.words} and {claim.right.words} are the same runs here"]
     fewest = min(settings, key=lambda setting: len(setting.runs))
-    images = _images(claim, fewest.parameters.dataset)
+    images = min(_images(claim, dataset) for dataset in {setting.parameters.dataset for setting in settings})
     reasons = []
     if len(fewest.runs) < FEWEST_SEEDS:
-        reasons.append(f"{counted(len(fewest.runs), 'seed')} of {_side(claim, fewest)}, and a verdict needs {FEWEST_SEEDS} of each setting "
-                       f"(--seed {','.join(map(str, range(FEWEST_SEEDS)))})")
+        few = f"{counted(len(fewest.runs), 'seed')} of {_side(claim, fewest)}"
+        reasons.append(f"{few}, and a verdict needs {FEWEST_SEEDS} of each setting: give seed more values")
     if images < FEWEST_IMAGES:
         reasons.append(f"{claim.figure} rests on {counted(images, 'image')} of val, and an interval needs {FEWEST_IMAGES}")
     return [f"can only stay open: {'; '.join(reasons)}"] if reasons else []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from workbook.runs.aspects import ASPECTS, aspect_words, aspects
+from workbook.runs.aspects import ASPECTS, WEIGHTS_OF, aspect_words, aspects
 from workbook.runs.folder import NOT_IDENTITY, Run
 from workbook.studies.claim import Claim, value_words
 from workbook.training.parameters import Parameters
@@ -43,18 +44,26 @@ class Setting:
         """Backbone and detector, such as `swin_t · vfnet`."""
         return f"{self.parameters.backbone} · {self.parameters.detector}"
 
+    @property
+    def records(self) -> tuple[Mapping[str, Any], ...]:
+        """run.json of each."""
+        return tuple(run.record for run in self.runs)
+
 
 Pair = tuple[Setting, Setting]
 
 
-class HasParameters(Protocol):
+class AnySetting(Protocol):
     """A setting, of finished runs or of planned ones."""
 
     @property
     def parameters(self) -> Parameters: ...
 
+    @property
+    def records(self) -> tuple[Mapping[str, Any], ...]: ...
 
-S = TypeVar("S", bound=HasParameters)
+
+S = TypeVar("S", bound=AnySetting)
 
 
 def setting_key(parameters: Parameters) -> tuple[str, ...]:
@@ -93,16 +102,16 @@ def other_parameters(claim: Claim, pair: tuple[S, S]) -> list[str]:
     return [name for name in COMPARED if name != claim.parameter and getattr(left, name) != getattr(right, name)]
 
 
-def confounds_of(claim: Claim, pairs: Sequence[Pair]) -> tuple[str, ...]:
+def confounds_of(claim: Claim, pairs: Sequence[tuple[S, S]]) -> tuple[str, ...]:
     """What else differs between the two sides of a claim, in words: parameters, and all else that `run.json` knows."""
     found: dict[str, None] = {}
     for left, right in pairs:
-        found |= dict.fromkeys(differing(claim, [run.record for run in (*left.runs, *right.runs)]))
+        found |= dict.fromkeys(_differing(claim, (*left.records, *right.records)))
     found |= dict.fromkeys(_warnings([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
     return tuple(found)
 
 
-def differing(claim: Claim, records: Iterable[Mapping[str, Any]]) -> list[str]:
+def _differing(claim: Claim, records: Iterable[Mapping[str, Any]]) -> list[str]:
     """`recipe: seed and official`, for each aspect besides the claimed one in which any two of these runs, by their run.json, differ."""
     claimed = {aspect for aspect, path in ASPECTS.items() if path in (f"parameters.{claim.parameter}", f"settings.{claim.parameter}")}
     expected = {"seed", *claimed, *FOLLOWS.get(claim.parameter, ())}
@@ -110,17 +119,22 @@ def differing(claim: Claim, records: Iterable[Mapping[str, Any]]) -> list[str]:
     for record in records:
         for aspect, value in aspects(record).items():
             values.setdefault(aspect, {})[aspect_words(aspect, value)] = None
+    if claim.parameter == "pretrained":
+        expected |= {aspect for aspect in values if aspect.startswith(WEIGHTS_OF)}
     return [f"{aspect}: {' and '.join(there)}" for aspect, there in values.items() if len(there) > 1 and aspect not in expected]
 
 
-def _warnings(lefts: Sequence[Setting], rights: Sequence[Setting]) -> list[str]:
+def _warnings(lefts: Sequence[AnySetting], rights: Sequence[AnySetting]) -> list[str]:
     """The warnings of one side's runs that the other's have not, such as a change of the machine in mid-run."""
-    return [f"a warning of one side alone: {warning}" for warning in sorted(_warned(lefts) ^ _warned(rights))]
+    left, right = _warned(lefts), _warned(rights)
+    alone = sorted({**left, **right}[kind] for kind in left.keys() ^ right.keys())
+    return [f"a warning of one side alone: {warning}" for warning in alone]
 
 
-def _warned(side: Sequence[Setting]) -> set[str]:
-    warnings = (warning for setting in side for run in setting.runs for warning in run.record.get("warnings") or [])
-    return {" ".join(str(warning).split()) for warning in warnings}
+def _warned(side: Sequence[AnySetting]) -> dict[str, str]:
+    """The warning without its numbers → the warning: a warm-up of 500 of 400 steps and one of 500 of 200 are of one kind."""
+    warnings = (str(warning) for setting in side for record in setting.records for warning in record.get("warnings") or [])
+    return {re.sub(r"\d+", "#", words): words for words in (" ".join(warning.split()) for warning in warnings)}
 
 
 def varying(runs: Sequence[StudyRun]) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -69,11 +69,23 @@ def find_out(study: Study, plan: Sequence[Entry], options: Mapping[str, str]) ->
 
 
 def _planned(entry: Entry) -> Planned:
-    """A run that is done is what its run.json says; of the others that is foreseen."""
-    if entry.state == "done":
+    """A run that is done, or that another process trains, is what its run.json says; of the others that is foreseen."""
+    if entry.state in ("done", "busy"):
         return Planned(entry.parameters, entry.run.record)
     known = entry.progress.known
-    return Planned(entry.parameters, {"parameters": entry.parameters.model_dump(mode="json"), **(known.record if known else {})})
+    record = {"parameters": entry.parameters.model_dump(mode="json"), **(known.record if known else {})}
+    return Planned(entry.parameters, {**record, "warnings": [*record.get("warnings", []), *_changed(entry, record)]})
+
+
+def _changed(entry: Entry, record: Mapping[str, Any]) -> list[str]:
+    """What a run that goes on will have as a warning: that its first part was made with something else."""
+    if entry.state != "to resume":
+        return []
+    from workbook.training.environment import changes
+
+    before = {aspect: entry.run.record.get(aspect) for aspect in ("git_commit", "versions", "files")}
+    found = changes(before, record)
+    return [f"taken up where something else was: {'; '.join(map(str, found))}"] if found else []
 
 
 def _diagnose(runs: Sequence[Run]) -> tuple[dict[str, SavedDiagnosis], list[str]]:

@@ -21,10 +21,9 @@ from workbook.training.job import Job
 
 def record_start(run: Run, job: Job, model: nn.Module, step: int) -> None:
     """What is known before the first step; `step` is above 0 where a broken-off run goes on, and what is another since is a warning."""
-    config, weights = job.config, job.config.model.backbone.get("init_cfg")
+    config = job.config
     roi_head = config.model.get("roi_head")
-    files = [weights.checkpoint if weights else None, config.load_from]
-    made_with = environment.made_with(job.device, job.precision, [Path(file) for file in files if file])
+    made_with = _made_with(job)
     changed = environment.changes(run.record, made_with) if step else []
     warnings = run.record.get("warnings", []) if step else list(job.warnings)
     if changed:
@@ -33,7 +32,7 @@ def record_start(run: Run, job: Job, model: nn.Module, step: int) -> None:
         status="running", error=None, finished=None, **made_with, data=summary(job.dataset),
         model={
             "type": config.model.type, "roi_head": roi_head.type if roi_head else None,
-            "backbone": config.model.backbone.type, "weights": weights.checkpoint if weights else None,
+            "backbone": config.model.backbone.type, "weights": _weights(config),
             "parameters_m": sum(p.numel() for p in model.parameters()) / 1e6,
         },
         **_how_it_learns(config), epochs=job.epochs,
@@ -44,9 +43,9 @@ def record_start(run: Run, job: Job, model: nn.Module, step: int) -> None:
 
 
 def foreseen_record(job: Job) -> dict[str, Any]:
-    """What `run.json` will say of a training that has not begun, as far as two runs of a study could differ in it."""
-    return {"git_commit": environment.git_commit(), "versions": environment.versions(), "settings": {"precision": job.precision},
-            **_how_it_learns(job.config)}
+    """What `run.json` will say of a training that has not begun, without what is known in its process alone: torch's settings."""
+    return {**_made_with(job), "settings": {"precision": job.precision}, "model": {"weights": _weights(job.config)},
+            **_how_it_learns(job.config), "warnings": list(job.warnings)}
 
 
 def record_end(
@@ -74,6 +73,17 @@ def sweep_up(run: Run) -> None:
         for partial in folder.glob(".*.partial"):
             if not partial.name.startswith(LEASE_FILE):
                 partial.unlink(missing_ok=True)
+
+
+def _made_with(job: Job) -> dict[str, Any]:
+    files = [_weights(job.config), job.config.load_from]
+    return environment.made_with(job.device, job.precision, [Path(file) for file in files if file])
+
+
+def _weights(config: Config) -> str | None:
+    """The file that the backbone starts from."""
+    found = config.model.backbone.get("init_cfg")
+    return str(found.checkpoint) if found else None
 
 
 def _how_it_learns(config: Config) -> dict[str, Any]:
