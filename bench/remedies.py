@@ -47,9 +47,9 @@ searches among four remedies that only draw other anchors, so that every gain is
 
 {cases}
 {missing}
-The detector at its limit is the second that was made: the first (12 epochs, exact labels) was not at its limit, longer training gained, and
-that was counted as wrong. The baseline of the missing labels has 6 epochs, too few: steps and pixels gain there as well. Such a gain is
-real, and the control of the same cost tells it apart.
+Two cases are the second that was made. The first detector at its limit (12 epochs, exact labels) was not at its limit: longer training
+gained, and that was counted as wrong. The first missing labels were of small objects in a training of 6 epochs: steps and pixels gained
+there as well, a true gain that the control of the same cost told apart. They are missing from the detector at its limit now.
 
 Null searches: {searches}; a gain was claimed in {claimed}. In {winners} of them an arm was ahead of its own error, so that the search
 itself went to the proof. {forced}
@@ -101,8 +101,9 @@ CASES: dict[str, Case] = {
         # 5.5 pixels when the whole photo is shown; in a window 22, which the smallest anchor (32) reaches, as 14 would not be
         "large photos with tiny objects", ("tiles", "larger_images"), _same(384, *[22] * 8), _same(384, *[22] * 8)),
     "labels": Case(
-        "half of the labels are missing", ("mended_labels",),
-        _same(96, 16, 18, 20, 22, labelled=0.5), _same(96, 16, 18, 20, 22, labelled=0.5)),
+        # otherwise as the detector at its limit below, so that nothing but the labels is wrong
+        "half of the labels are missing", ("mended_labels",), _same(96, 24, 26, 28, labelled=0.5, moved=3),
+        _same(96, 24, 26, 28, labelled=0.5, moved=3), changed=(("epochs", 24),)),
     "chance": Case("labels by chance", (), _same(96, 16, 20, by_chance=True), _same(96, 16, 20, by_chance=True)),
     "limit": Case(
         # labels off by up to 3 pixels are its limit: mAP is .49 after 12 epochs, .51 after 24 and after 48
