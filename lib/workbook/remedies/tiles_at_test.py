@@ -78,7 +78,7 @@ TILES_AT_TEST = Remedy(
         "a detector trained on whole images meets its objects larger than it knows them: the weaker half of tiles",
         "without the pass over the whole image large objects lose 5 points of AP50 (TOOD): it is always made",
         "more detections are reported in an image, up to COCO's 100 of a class: watch the ranking. On 71 photos of litter .17 "
-        "instead of .02 of the small objects were found and AP_s did not rise (our own try: a weak detector, 5 epochs at 320 px, three seeds)",
+        "instead of .02 of the small objects were found and AP_s did not rise (our try: a weak detector, 5 epochs, 320 px, three seeds)",
     ),
     apply=apply,
     misfit=misfit,
