@@ -98,3 +98,13 @@ def test_weights_that_are_claimed_are_no_confound() -> None:
         weights = {"model": {"weights": path}, "files": {path: "b70e140b" if path != "none" else "68017ffb"}}
         runs += [planned(weights, pretrained=path, seed=seed) for seed in range(3)]
     assert said("pretrained=/w.pth > pretrained=none on bbox_mAP", runs) == []
+
+
+def test_runs_that_went_on_under_other_versions_are_told_apart() -> None:
+    """Where the run was taken up is a count; under which version its first part was made is none."""
+    warned = "taken up at step {} where something else was: versions torch: {} → 2.2.0"
+    runs = [planned({"warnings": [warned.format(epochs, "2.0.1")]}, epochs=epochs, seed=seed) for epochs in (1, 2) for seed in range(3)]
+    assert said(CLAIM, runs) == []
+    others = [planned({"warnings": [warned.format(2, "2.1.1")]}, epochs=2, seed=seed) for seed in range(3)]
+    line, = said(CLAIM, runs[:3] + others)
+    assert "2.0.1 → 2.2.0" in line and "2.1.1 → 2.2.0" in line

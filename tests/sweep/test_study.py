@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 import yaml
 
+from run_folders import write_run
 from scenes import make_dataset
 from small_run import NARROW
 from workbook.files import read_json
+from workbook.runs.aspects import aspects
 from workbook.runs.listing import list_runs
 from workbook.studies.store import load, study_folder
-from workbook.studies.study import StudyError
-from workbook.sweep.study import run_study
+from workbook.studies.study import StudyError, read_study
+from workbook.sweep.command import train_all
+from workbook.sweep.plan import Entry, Known, Progress
+from workbook.sweep.study import _planned, run_study
+from workbook.training.parameters import check_parameters
 
 TINY: dict[str, Any] = {
     "dataset": "scenes", "backbone": "tf_efficientnet_lite0", "recipe": "finetune", "image_size": 64, "batch_size": 2,
@@ -46,8 +51,12 @@ def test_a_study_trains_diagnoses_judges_and_writes_and_the_same_call_trains_not
     foreseen = capsys.readouterr().out
     assert all(f"claim '{claim}' can only stay open: 1 seed of" in foreseen for claim in STUDY["claims"]) and "confounded" not in foreseen
     assert not study_folder("longer").exists() and not list_runs()
+    plan, _ = train_all(read_study(file, {}).grids, 1, "local", "", dry_run=True)
+    expected = {entry.run.name: aspects(_planned(entry).record) for entry in plan}
     assert run_study(file, {}, 2, "local", "", dry_run=False) == 0
     assert len(list_runs()) == 3
+    for run in list_runs():
+        assert len(expected[run.name]) > 20 and expected[run.name].items() <= aspects(run.record).items()
     folder = study_folder("longer")
     verdicts = read_json(folder / "verdicts.json")
     assert [each["claim"] for each in verdicts] == STUDY["claims"]
@@ -68,6 +77,15 @@ def test_a_study_trains_diagnoses_judges_and_writes_and_the_same_call_trains_not
     said = capsys.readouterr().out
     assert "3 runs: 3 done. Nothing is left to train." in said and str(folder / "note.md") in said
     assert (folder / "note.md").read_text().endswith("All in shade.\n")
+
+
+def test_a_run_that_goes_on_under_another_commit_is_foreseen(tmp_path) -> None:
+    parameters = check_parameters({**TINY, "epochs": 1})
+    run = write_run(tmp_path, record={"git_commit": "old"})
+    known = Known(2, {}, 0, ("a warning of the plan",), 1, {"git_commit": "new", "versions": run.record["versions"]})
+    warnings = {state: _planned(Entry(parameters, run, Progress(state, known), {})).record["warnings"] for state in ("new", "to resume")}
+    assert warnings["new"] == ["a warning of the plan"]
+    assert warnings["to resume"] == [*warnings["new"], "taken up where something else was: git_commit: old → new"]
 
 
 def test_a_study_without_a_finished_run_judges_nothing(tmp_path) -> None:

@@ -13,6 +13,7 @@ from workbook.runs.folder import NOT_IDENTITY, Run
 from workbook.studies.claim import Claim, value_words
 from workbook.training.parameters import Parameters
 
+_COUNT = re.compile(r"(?<![\w.])\d+(?!\w|\.\d)")  # 500 in "500 of 400 steps", and nothing of a version or a commit
 COMPARED = tuple(name for name in Parameters.model_fields if name not in (*NOT_IDENTITY, "seed"))
 # A parameter brings these with it: where it is what a claim is about, they are its consequence and no other difference. A backbone
 # brings none: an optimizer that a recipe has for it alone is a second difference.
@@ -132,9 +133,9 @@ def _warnings(lefts: Sequence[AnySetting], rights: Sequence[AnySetting]) -> list
 
 
 def _warned(side: Sequence[AnySetting]) -> dict[str, str]:
-    """The warning without its numbers → the warning: a warm-up of 500 of 400 steps and one of 500 of 200 are of one kind."""
+    """The warning without its counts → the warning: a warm-up of 500 of 400 steps and one of 500 of 200 are of one kind."""
     warnings = (str(warning) for setting in side for record in setting.records for warning in record.get("warnings") or [])
-    return {re.sub(r"\d+", "#", words): words for words in (" ".join(warning.split()) for warning in warnings)}
+    return {_COUNT.sub("#", words): words for words in (" ".join(warning.split()) for warning in warnings)}
 
 
 def varying(runs: Sequence[StudyRun]) -> dict[str, list[str]]:

@@ -73,8 +73,9 @@ def _planned(entry: Entry) -> Planned:
     if entry.state in ("done", "busy"):
         return Planned(entry.parameters, entry.run.record)
     known = entry.progress.known
-    record = {"parameters": entry.parameters.model_dump(mode="json"), **(known.record if known else {})}
-    return Planned(entry.parameters, {**record, "warnings": [*record.get("warnings", []), *_changed(entry, record)]})
+    assert known is not None, "the plan is checked"
+    warnings = [*known.warnings, *_changed(entry, known.record)]
+    return Planned(entry.parameters, {"parameters": entry.parameters.model_dump(mode="json"), **known.record, "warnings": warnings})
 
 
 def _changed(entry: Entry, record: Mapping[str, Any]) -> list[str]:

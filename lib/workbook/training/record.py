@@ -45,7 +45,7 @@ def record_start(run: Run, job: Job, model: nn.Module, step: int) -> None:
 def foreseen_record(job: Job) -> dict[str, Any]:
     """What `run.json` will say of a training that has not begun, without what is known in its process alone: torch's settings."""
     return {**_made_with(job), "settings": {"precision": job.precision}, "model": {"weights": _weights(job.config)},
-            **_how_it_learns(job.config), "warnings": list(job.warnings)}
+            **_how_it_learns(job.config)}
 
 
 def record_end(
